@@ -1,0 +1,275 @@
+"""Proving to the server who we are: keys first, then, on a terminal, what the server asks for."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+
+from remote_runtime import keys
+from remote_runtime._threads import Deadline, ThreadGroup
+from remote_runtime.errors import AuthenticationFailed, NetworkError
+from remote_runtime.model import Endpoint, Identity, Question
+from remote_runtime.text import printable
+
+TRIES = 3
+"""How often a passphrase or password may be mistyped, as in OpenSSH."""
+
+
+def authenticate(
+    transport: paramiko.Transport, endpoint: Endpoint, *, ask: Question | None, deadline: Deadline
+) -> None:
+    """Log in on ``transport``, whose host key has been checked.
+
+    Keys are tried in an order that spends few of the server's tries: files that need no passphrase (or that the agent
+    holds), then the agent's other keys, then encrypted files; passwords last, and only if ``ask`` is given.
+    Raises :class:`AuthenticationFailed`, or :class:`NetworkError` if the server hangs up.
+    """
+    login = _Login(transport, endpoint, ask, deadline)
+    try:
+        if not login.by_keys() and not login.by_answers():
+            raise login.failure()
+    except paramiko.AuthenticationException as error:
+        raise login.failure() from error
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        deadline.check("logging in")
+        # sshd hangs up on the client that has tried too many keys; it says so only in its own log.
+        if login.tried:
+            raise login.failure() from error
+        raise NetworkError(
+            f"{endpoint.host} ended the connection during the login: {printable(str(error))}",
+            hint="Try again; if it persists, look into the SSH server's log on the machine.",
+            code="connection_lost",
+        ) from error
+
+
+class _Login:
+    def __init__(
+        self, transport: paramiko.Transport, endpoint: Endpoint, ask: Question | None, deadline: Deadline
+    ) -> None:
+        self.transport = transport
+        self.endpoint = endpoint
+        self.ask = ask
+        self.deadline = deadline
+        self.allowed: list[str] = []
+        self.tried: list[str] = []
+        self.skipped: list[str] = []
+
+    # -- keys ---------------------------------------------------------------------------------------------------
+
+    def by_keys(self) -> bool:
+        with _agent_keys(self.endpoint.agent) as agent:
+            for label, key in self._keys(agent):
+                self.deadline.check("logging in")
+                if self.allowed and "publickey" not in self.allowed:
+                    return False
+                self.tried.append(label)
+                try:
+                    self.allowed = list(self._bounded().auth_publickey(self.endpoint.user, key))
+                except paramiko.BadAuthenticationType as error:
+                    self.allowed = error.allowed_types
+                except paramiko.AuthenticationException:
+                    continue
+                if self.transport.is_authenticated():
+                    return True
+                if "publickey" not in self.allowed:
+                    return False  # the key was right, and the server wants something else as well
+        return False
+
+    def _keys(self, agent: list[paramiko.AgentKey]) -> Iterator[tuple[str, paramiko.PKey]]:
+        held = {key.asbytes(): key for key in agent}
+        locked: list[Identity] = []
+        for identity in self.endpoint.identities:
+            public = _public_blob(identity.key)
+            if public in held:
+                yield str(identity.key), held.pop(public)
+                continue
+            try:
+                key = self._load(identity, None)
+            except paramiko.PasswordRequiredException:
+                locked.append(identity)
+                continue
+            if key:
+                held.pop(key.asbytes(), None)
+                yield str(identity.key), key
+        if not self.endpoint.only_identities:
+            for key in held.values():
+                yield f"agent key {key.get_name()}", key
+        for identity in locked:
+            unlocked = self._unlock(identity)
+            if unlocked:
+                yield str(identity.key), unlocked
+
+    def _load(self, identity: Identity, passphrase: str | None) -> paramiko.PKey | None:
+        try:
+            key = paramiko.PKey.from_path(identity.key, passphrase.encode() if passphrase else None)  # type: ignore[arg-type]
+            if identity.certificate:
+                key.load_certificate(str(identity.certificate))
+            return key
+        except paramiko.PasswordRequiredException:
+            raise
+        except TypeError as error:  # cryptography's way to say that a passphrase is needed
+            raise paramiko.PasswordRequiredException(str(error)) from error
+        except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
+            if passphrase is None:
+                self.skipped.append(f"{identity.key} ({printable(str(error)) or type(error).__name__})")
+            return None
+
+    def _unlock(self, identity: Identity) -> paramiko.PKey | None:
+        if self.ask is None:
+            self.skipped.append(f"{identity.key} (it has a passphrase and nobody can be asked for it)")
+            return None
+        for _ in range(TRIES):
+            passphrase = self.ask(f"Passphrase for {identity.key}: ", False)
+            if not passphrase:
+                break
+            key = self._load(identity, passphrase)
+            if key:
+                return key
+        self.skipped.append(f"{identity.key} (wrong passphrase)")
+        return None
+
+    # -- what a person answers -------------------------------------------------------------------------------------
+
+    def by_answers(self) -> bool:
+        if self.ask is None:
+            return False
+        if not self.tried:
+            self._allowed_without_credentials()
+        for method in ("keyboard-interactive", "password"):
+            for _ in range(TRIES):
+                if method not in self.allowed:
+                    break
+                self.tried.append(method)
+                try:
+                    self.allowed = self._answer(method, self.ask)
+                except paramiko.BadAuthenticationType as error:
+                    self.allowed = error.allowed_types
+                except paramiko.AuthenticationException:
+                    continue
+                if self.transport.is_authenticated():
+                    return True
+        return False
+
+    def _allowed_without_credentials(self) -> None:
+        try:
+            self._bounded().auth_none(self.endpoint.user)
+        except paramiko.BadAuthenticationType as error:
+            self.allowed = error.allowed_types
+
+    def _answer(self, method: str, ask: Question) -> list[str]:
+        who = f"{self.endpoint.user}@{self.endpoint.host}"
+        if method == "password":
+            password = ask(f"{who}'s password: ", False)
+            return list(self._bounded().auth_password(self.endpoint.user, password, fallback=False))
+        return _Conversation(self._bounded(), self.endpoint.user, who).hold(ask)
+
+    def _bounded(self) -> paramiko.Transport:
+        self.transport.auth_timeout = self.deadline.bounded(120)
+        return self.transport
+
+    def failure(self) -> AuthenticationFailed:
+        where = f"{self.endpoint.user}@{self.endpoint.host}"
+        tried = ", ".join(self.tried) or "nothing"
+        skipped = f"; skipped: {', '.join(self.skipped)}" if self.skipped else ""
+        wants = f" It accepts: {', '.join(printable(name) for name in self.allowed)}." if self.allowed else ""
+        return AuthenticationFailed(
+            f"{where} did not let us in.{wants} Tried: {tried}{skipped}",
+            hint="Check the user name and that the machine has your public key: ssh -v shows the same attempt.",
+        )
+
+
+class _Conversation:
+    """Keyboard-interactive, with the questions asked in the caller's thread.
+
+    Paramiko calls its handler in the transport's thread; a person who thinks, or presses Ctrl-C, must not hold that up.
+    """
+
+    def __init__(self, transport: paramiko.Transport, user: str, who: str) -> None:
+        self._transport = transport
+        self._user = user
+        self._who = who
+        self._asked: queue.SimpleQueue[list[tuple[str, bool]] | None] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[list[str] | None] = queue.SimpleQueue()
+        self._result: list[str] = []
+        self._error: Exception | None = None
+
+    def hold(self, ask: Question) -> list[str]:
+        with ThreadGroup(lambda: self._answers.put(None)) as threads:
+            threads.spawn("ssh-interactive", self._run)
+            try:
+                while (questions := self._asked.get()) is not None:
+                    self._answers.put([ask(prompt, echo) for prompt, echo in questions])
+            except BaseException:
+                self._transport.close()
+                raise
+        if self._error:
+            raise self._error
+        return self._result
+
+    def _run(self) -> None:
+        try:
+            self._result = list(self._transport.auth_interactive(self._user, self._handle))
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            self._error = error
+        finally:
+            self._asked.put(None)
+
+    def _handle(self, title: str, instructions: str, fields: list[tuple[str, bool]]) -> list[str]:
+        if not fields:
+            return []
+        words = " ".join(printable(text) for text in (title, instructions) if text.strip())
+        prefix = f"({self._who}) " + (f"{words} " if words else "")
+        self._asked.put([(f"{prefix}{printable(prompt)} ", echo) for prompt, echo in fields])
+        answers = self._answers.get()
+        if answers is None:
+            raise paramiko.SSHException("nobody answered")
+        return answers
+
+
+def _public_blob(key: Path) -> bytes:
+    try:
+        return keys.parse_public(Path(f"{key}.pub").read_text(encoding="utf-8"))[1]
+    except (OSError, ValueError, AuthenticationFailed):
+        return b""
+
+
+@contextmanager
+def _agent_keys(address: str | None) -> Iterator[list[paramiko.AgentKey]]:
+    """The keys of the agent at ``address``; none if there is no agent or it does not answer."""
+    if not address:
+        yield []
+        return
+    try:
+        agent = paramiko.Agent() if sys.platform == "win32" else _Agent(address)
+    except (OSError, paramiko.SSHException):
+        yield []
+        return
+    try:
+        yield list(agent.get_keys())
+    finally:
+        agent.close()
+
+
+class _Agent(paramiko.agent.AgentSSH):
+    """The agent behind one given socket; paramiko's own class only knows that of the environment."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__()
+        if sys.platform != "win32":
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                connection.settimeout(10)
+                connection.connect(address)
+                self._connect(connection)  # type: ignore[attr-defined]
+            except BaseException:
+                connection.close()
+                raise
+
+    def close(self) -> None:
+        self._close()  # type: ignore[attr-defined]

@@ -1,0 +1,275 @@
+"""One authenticated SSH connection: run a command, open streams, notice its end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any
+
+import paramiko
+
+from remote_runtime._threads import Deadline, ThreadGroup, timed_out
+from remote_runtime.errors import NetworkError
+from remote_runtime.events import EventSink
+from remote_runtime.model import Command, Dial, Endpoint, Jump, Question
+from remote_runtime.ssh import auth, dial, hostkeys
+from remote_runtime.ssh.failures import lost, refused, translated
+from remote_runtime.ssh.process import RemoteProcess
+from remote_runtime.ssh.proxy_command import ProxyCommand
+from remote_runtime.ssh.streams import WINDOW_BYTES, StreamPump
+from remote_runtime.stream import Sink, Stream
+from remote_runtime.text import printable
+
+HANDSHAKE_SECONDS = 30.0
+
+# AES-GCM first: with it Python computes no MAC per packet, which doubles paramiko's throughput.
+CIPHERS = (
+    "aes128-gcm@openssh.com",
+    "aes256-gcm@openssh.com",
+    "chacha20-poly1305@openssh.com",
+    "aes128-ctr",
+    "aes192-ctr",
+    "aes256-ctr",
+)
+# What paramiko offers by default and nobody should use any more (its ciphers are listed above instead).
+WEAK = {
+    "macs": ["hmac-sha1", "hmac-sha1-96", "hmac-md5", "hmac-md5-96"],
+    "keys": ["ssh-rsa", "ssh-rsa-cert-v01@openssh.com", "ssh-dss"],
+    "pubkeys": ["ssh-rsa", "ssh-rsa-cert-v01@openssh.com", "ssh-dss"],
+    "kex": ["diffie-hellman-group-exchange-sha1", "diffie-hellman-group14-sha1", "diffie-hellman-group1-sha1"],
+}
+
+# A key type and the signature algorithms it serves (RFC 8332); for all other types they are the same word.
+ALGORITHMS = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}
+
+REKEY_BYTES = 1 << 35
+"""Rekey as late as OpenSSH does with AES (2^32 blocks, half of them): paramiko's default of 512 MB stalls
+long transfers, and a channel that the VM closes during a rekey can block the whole transport."""
+
+# Paramiko complains of every lost connection on its own logger, which would end on the user's terminal.
+_LOGGER = "remote_runtime.paramiko"
+logging.getLogger(_LOGGER).addHandler(logging.NullHandler())
+
+
+def connect(endpoint: Endpoint, *, ask: Question | None, on_event: EventSink, deadline: Deadline) -> Connection:
+    """Return an authenticated connection to ``endpoint``.
+
+    The host key is verified before anything of ours is sent.
+    Raises :class:`NetworkError`, :class:`TimedOut`, :class:`HostKeyError` or :class:`AuthenticationFailed`.
+    """
+    with ExitStack() as opened:
+        sock, complaint = _socket_to(endpoint, opened, ask=ask, on_event=on_event, deadline=deadline)
+        try:
+            transport = _handshake(sock, endpoint, deadline)
+        except NetworkError as error:
+            if said := printable(complaint()):
+                error.hint = f"The proxy command said: {said}"
+            raise
+        opened.callback(transport.close)
+        key = transport.get_remote_server_key()
+        hostkeys.verify(endpoint.trust, endpoint.port, key.get_name(), key.asbytes(), ask=ask, on_event=on_event)
+        auth.authenticate(transport, endpoint, ask=ask, deadline=deadline)
+        return Connection(transport, opened.pop_all())
+
+
+def _socket_to(
+    endpoint: Endpoint, opened: ExitStack, *, ask: Question | None, on_event: EventSink, deadline: Deadline
+) -> tuple[dial.SocketLike, Callable[[], str]]:
+    """A socket to the endpoint, and a way to learn what a proxy command complained of."""
+    via = endpoint.via
+    sock: dial.SocketLike
+    if isinstance(via, Jump):
+        jump = opened.enter_context(connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline))
+        sock = jump.dial(endpoint.host, endpoint.port, deadline)
+    elif isinstance(via, Command):
+        command = opened.enter_context(ProxyCommand(via.argv))
+        return command.socket, command.complaint
+    elif isinstance(via, Dial):
+        sock = via.dial(deadline)
+    else:
+        sock = dial.tcp(endpoint.host, endpoint.port, deadline)
+    opened.callback(sock.close)
+    return sock, str
+
+
+def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) -> _Transport:
+    transport = _Transport(sock, disabled_algorithms=WEAK)
+    try:
+        transport.daemon = True
+        transport.set_log_channel(_LOGGER)
+        transport.banner_timeout = transport.handshake_timeout = deadline.bounded(HANDSHAKE_SECONDS)
+        transport.packetizer.REKEY_BYTES = REKEY_BYTES
+        options = transport.get_security_options()
+        options.ciphers = tuple(name for name in CIPHERS if name in options.ciphers)
+        options.key_types = _ordered(options.key_types, hostkeys.preferred_kinds(endpoint.trust, endpoint.port))
+        negotiated = threading.Event()
+        transport.start_client(event=negotiated)
+        deadline.sooner(HANDSHAKE_SECONDS).wait(negotiated)
+        if not transport.is_active() or not negotiated.is_set():
+            raise transport.get_exception() or EOFError("no answer")
+        return transport
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        transport.close()
+        transport.packetizer.complete_handshake()  # ends its timer, which would outlive the transport
+        deadline.check(f"greeting the SSH server at {endpoint.host} port {endpoint.port}")
+        raise _no_handshake(endpoint, error, greeted=bool(transport.remote_version)) from error
+    except BaseException:
+        transport.close()
+        raise
+
+
+class _Transport(paramiko.Transport):
+    """A Transport that says when it has ended; its thread's end is the one sure sign."""
+
+    def __init__(self, sock: dial.SocketLike, **options: Any) -> None:
+        super().__init__(sock, **options)
+        self.ended = threading.Event()
+        self.on_end: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        try:
+            super().run()
+        finally:
+            self.ended.set()
+            self.on_end()
+
+
+def _no_handshake(endpoint: Endpoint, error: Exception, *, greeted: bool) -> NetworkError:
+    where = f"{endpoint.host} port {endpoint.port}"
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        return NetworkError(
+            f"The SSH server at {where} offers only algorithms that are no longer safe: {printable(str(error))}",
+            hint="Update the SSH server on that machine.",
+            code="ssh_too_old",
+            retryable=False,
+        )
+    if not greeted:
+        return NetworkError(
+            f"What answers at {where} does not speak SSH",
+            hint="Is the port right? A machine that is still booting may also need a moment.",
+            code="not_ssh",
+        )
+    return NetworkError(
+        f"The SSH server at {where} ended the connection: {printable(str(error)) or type(error).__name__}",
+        hint="Try again; if it persists, look into the SSH server's log on the machine.",
+        code="connection_lost",
+    )
+
+
+def _ordered(offered: Sequence[str], preferred: tuple[str, ...]) -> tuple[str, ...]:
+    """The host key algorithms with those of the ``preferred`` key types first, else in their old order."""
+    wanted = [name for kind in preferred for name in ALGORITHMS.get(kind, (kind,)) if name in offered]
+    return tuple(dict.fromkeys([*wanted, *offered]))
+
+
+class Connection:
+    """One authenticated SSH connection; made by :func:`connect`, closed by whoever opened it."""
+
+    def __init__(self, transport: _Transport, opened: ExitStack) -> None:
+        self._transport = transport
+        self._opened = opened
+        self._waiting = ThreadGroup(transport.close)
+        self._pump = StreamPump(transport)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection has not ended, as far as is known here."""
+        return self._transport.is_active()
+
+    @property
+    def cipher(self) -> str:
+        """The name of the cipher by which this side sends."""
+        return self._transport.local_cipher
+
+    def on_lost(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called, from any thread, once the connection has ended (at once if it has already)."""
+        self._transport.on_end = tell
+        if self._transport.ended.is_set():
+            tell()
+
+    def execute(self, line: str, deadline: Deadline) -> RemoteProcess:
+        """Run a command line by the user's login shell; what it writes to both outputs comes merged.
+
+        Raises :class:`NetworkError`, or :class:`TimedOut` at the deadline.
+        """
+        with translated("running a command"):
+            channel = self._transport.open_session(
+                window_size=WINDOW_BYTES, timeout=deadline.bounded(HANDSHAKE_SECONDS)
+            )
+            try:
+                channel.set_combine_stderr(True)
+                self._bounded(lambda: channel.exec_command(line), deadline, "starting a command on the VM")
+                return RemoteProcess(channel, deadline)
+            except BaseException:
+                channel.close()
+                raise
+
+    def open_stream(self, host: str, port: int, sink: Sink) -> Stream:
+        """Open a stream to ``host:port`` as the VM sees them (see :mod:`remote_runtime.stream`)."""
+        return self._pump.open(host, port, sink)
+
+    def dial(self, host: str, port: int, deadline: Deadline) -> dial.SocketLike:
+        """A blocking socket-like object joined to ``host:port`` as the VM sees them.
+
+        Raises :class:`ChannelRefused` or :class:`NetworkError`.
+        """
+        with translated(f"connecting to {host}:{port} on the VM"):
+            try:
+                return self._transport.open_channel(
+                    "direct-tcpip",
+                    (host, port),
+                    ("127.0.0.1", 0),
+                    window_size=WINDOW_BYTES,
+                    timeout=deadline.bounded(HANDSHAKE_SECONDS),
+                )
+            except paramiko.ChannelException as error:
+                raise refused((host, port), error) from error
+
+    def probe(self, deadline: Deadline) -> None:
+        """Ask the server for a sign of life (any answer will do).
+
+        Raises :class:`TimedOut` without one, and closes the connection then: only an answer proves life.
+        """
+        with translated("waiting for a sign of life"):
+            request = self._transport.global_request
+            self._bounded(lambda: request("keepalive@openssh.com", wait=True), deadline, "waiting for a sign of life")
+        if not self._transport.is_active():
+            raise lost("it ended")
+
+    def close(self) -> None:
+        """End the connection and everything on it; safe to call twice."""
+        self._transport.close()
+        self._waiting.close()
+        self._pump.close()
+        self._opened.close()
+
+    def _bounded(self, call: Callable[[], object], deadline: Deadline, doing: str) -> None:
+        """Make a call of paramiko's that waits without bound, and end the connection if it is not done in time."""
+        done = threading.Event()
+        failure: list[Exception] = []
+
+        def run() -> None:
+            try:
+                call()
+            except (paramiko.SSHException, OSError, EOFError) as error:
+                failure.append(error)
+            finally:
+                done.set()
+
+        self._waiting.spawn("ssh-request", run)
+        if not deadline.wait(done):
+            self._transport.close()
+            raise timed_out(doing, deadline.seconds)
+        if failure:
+            raise failure[0]
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

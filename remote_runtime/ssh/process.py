@@ -1,0 +1,76 @@
+"""A command that runs on the VM."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+import paramiko
+
+from remote_runtime._threads import Deadline
+from remote_runtime.ssh.failures import lost, translated
+
+LINE_BYTES = 1 << 20
+
+
+class RemoteProcess:
+    """A command that runs on the VM; every wait is bounded by the deadline it was started with."""
+
+    def __init__(self, channel: paramiko.Channel, deadline: Deadline) -> None:
+        self._channel = channel
+        self._deadline = deadline
+
+    def write(self, data: bytes) -> None:
+        """Send ``data`` to its standard input.  Raises :class:`NetworkError` or :class:`TimedOut`."""
+        view = memoryview(data)
+        with translated("sending to a command"):
+            while view:
+                self._tick("sending to a command on the VM")
+                sent = self._channel.send(bytes(view[:32768]))
+                if not sent:
+                    raise lost("the command ended")
+                view = view[sent:]
+
+    def close_input(self) -> None:
+        """Tell the command that no more input comes."""
+        with translated("sending to a command"):
+            self._channel.shutdown_write()
+
+    def lines(self) -> Iterator[bytes]:
+        """Its output, a line at a time without the newline; what is longer than a mebibyte is cut there."""
+        pending = bytearray()
+        with translated("reading from a command"):
+            while chunk := self._receive():
+                pending += chunk
+                *whole, rest = pending.split(b"\n")
+                for line in whole:
+                    yield bytes(line[:LINE_BYTES])
+                pending = rest if len(rest) <= LINE_BYTES else rest[:LINE_BYTES]
+        if pending:
+            yield bytes(pending)
+
+    def wait(self) -> int:
+        """Its exit status; -1 if the server gave none (the command was killed, or the connection ended)."""
+        self._channel.status_event.wait(self._deadline.remaining())
+        self._deadline.check("waiting for a command on the VM")
+        return self._channel.exit_status
+
+    def close(self) -> None:
+        """Close the channel; the command itself may go on.  Safe to call twice."""
+        self._channel.close()
+
+    def _receive(self) -> bytes:
+        self._tick("waiting for a command on the VM")
+        return self._channel.recv(65536)
+
+    def _tick(self, doing: str) -> None:
+        self._deadline.check(doing)
+        self._channel.settimeout(self._deadline.remaining())
+
+    def __enter__(self) -> RemoteProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
