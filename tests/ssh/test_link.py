@@ -1,0 +1,194 @@
+"""The Link over real SSH servers that go away and come back."""
+
+from __future__ import annotations
+
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from remote_runtime._threads import Deadline
+from remote_runtime.errors import AuthenticationFailed, HostKeyError, NetworkError, RemoteRuntimeError, ServerError
+from remote_runtime.events import Event, LinkChanged
+from remote_runtime.forward import LocalForward, listen
+from remote_runtime.link import Link
+from remote_runtime.model import Endpoint, Pinned, ServerInfo
+from remote_runtime.ssh import Connection
+from tests.openssh import Sshd, StartSshd
+from tests.ssh.peers import echo, serving
+
+SERVER = ServerInfo(pid=1, port=1, token="secret")
+
+
+class Story:
+    """A Link's surroundings: what it asks for is counted, what it says is kept."""
+
+    def __init__(self, resolve: Callable[[], Endpoint]) -> None:
+        self.endpoint = resolve
+        self.prepared = 0
+        self.failure: RemoteRuntimeError | None = None
+        self.events: queue.SimpleQueue[LinkChanged] = queue.SimpleQueue()
+
+    def link(self, *, seconds: float = 20) -> Link:
+        return Link(
+            "machine",
+            resolve=lambda deadline: self.endpoint(),
+            prepare=self.prepare,
+            ask=None,
+            on_event=self.hear,
+            deadline=Deadline(seconds),
+        )
+
+    def prepare(self, connection: Connection, deadline: Deadline) -> ServerInfo:
+        assert connection.alive
+        self.prepared += 1
+        if self.failure:
+            raise self.failure
+        return SERVER
+
+    def hear(self, event: Event) -> None:
+        if isinstance(event, LinkChanged):
+            self.events.put(event)
+
+    def until(self, state: str) -> LinkChanged:
+        while (event := self.events.get(timeout=30)).state != state:
+            pass
+        return event
+
+
+def test_it_is_connected_and_prepared_when_it_is_there(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    with story.link() as link:
+        assert (link.state, link.server, story.prepared) == ("connected", SERVER, 1)
+        assert link.connection().alive
+    assert link.state == "closed"
+    assert story.until("closed").retry_in is None
+    link.wait()  # it is over, and not by an error
+
+
+def test_nothing_is_left_if_the_first_preparation_fails(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    story.failure = ServerError("no Jupyter today")
+    with pytest.raises(ServerError):
+        story.link()
+
+
+def test_a_cut_heals_and_prepares_again(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    told = threading.Event()
+    with story.link() as link:
+        link.on_connected(told.set)
+        sshd.kill_connections()
+        assert story.until("reconnecting").retry_in == 0
+        story.until("connected")
+        assert told.wait(10)
+        assert story.prepared == 2
+        link.connection().probe(Deadline(10))
+
+
+def test_a_machine_that_comes_back_at_another_address_is_found(start_sshd: StartSshd) -> None:
+    old = start_sshd()
+    addresses = [old.endpoint()]
+    story = Story(lambda: addresses[-1])
+    with story.link():
+        new = start_sshd()
+        old.stop()
+        story.until("reconnecting")
+        addresses.append(new.endpoint())
+        story.until("connected")
+        assert new.log.count("Accepted publickey") == 1
+
+
+def test_clients_of_a_forward_see_an_outage_as_a_delay(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    with serving(echo) as port, story.link() as link:
+        forward = LocalForward(listen(0), lambda sink: link.open_stream("127.0.0.1", port, sink))
+        link.on_connected(forward.retry)
+        with forward:
+            sshd.stop()
+            story.until("reconnecting")
+            with socket.create_connection(("127.0.0.1", forward.port), timeout=30) as client:
+                client.sendall(b"through")
+                sshd.start()
+                assert client.recv(100) == b"through"
+
+
+def test_a_changed_host_key_is_final(sshd: Sshd) -> None:
+    endpoints = [sshd.endpoint()]
+    story = Story(lambda: endpoints[-1])
+    with story.link() as link:
+        endpoints.append(sshd.endpoint(trust=Pinned(("ssh-ed25519 AAAA",), "the test")))
+        sshd.kill_connections()
+        story.until("failed")
+        with pytest.raises(HostKeyError):
+            link.wait(10)
+        with pytest.raises(HostKeyError):
+            link.connection()
+    assert link.state == "failed"
+
+
+def test_a_login_that_is_refused_for_good_is_final(sshd: Sshd) -> None:
+    endpoints = [sshd.endpoint()]
+    story = Story(lambda: endpoints[-1])
+    with story.link() as link:
+        endpoints.append(sshd.endpoint(identities=()))
+        sshd.kill_connections()
+        story.until("failed")
+        with pytest.raises(AuthenticationFailed):
+            link.wait(10)
+
+
+def test_preparing_again_on_the_same_connection(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    with story.link() as link:
+        before = link.connection()
+        link.request_prepare("the port refused a stream")
+        assert story.until("reconnecting").reason == "the port refused a stream"
+        story.until("connected")
+        assert story.prepared == 2
+        assert link.connection() is before
+
+
+def test_a_preparation_that_may_work_later_is_tried_again(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    with story.link() as link:
+        story.failure = ServerError("busy", retryable=True)
+        link.request_prepare("first")
+        story.until("reconnecting")
+        while story.events.get(timeout=30).reason != "busy":
+            pass
+        story.failure = None
+        story.until("connected")
+
+
+def test_a_first_attempt_that_hangs_ends_at_the_deadline() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent_endpoint = Endpoint("127.0.0.1", "me", Pinned((), "the test"), port=silent.getsockname()[1])
+        with pytest.raises(NetworkError):
+            Story(lambda: silent_endpoint).link(seconds=0.5)
+
+
+def test_closing_while_it_tries_to_come_back_takes_no_time(sshd: Sshd) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoints = [sshd.endpoint()]
+        story = Story(lambda: endpoints[-1])
+        link = story.link()
+        endpoints.append(sshd.endpoint(port=silent.getsockname()[1]))
+        sshd.kill_connections()
+        story.until("reconnecting")
+        accepted, _ = silent.accept()  # it now waits for a greeting that never comes
+        started = time.monotonic()
+        link.close()
+        link.close()
+        assert time.monotonic() - started < 5
+        accepted.close()
+    assert link.state == "closed"
+
+
+def test_a_wait_can_be_bounded(sshd: Sshd) -> None:
+    with Story(sshd.endpoint).link() as link:
+        link.wait(0.05)
+        assert link.state == "connected"
