@@ -86,7 +86,7 @@ def test_weak_algorithms_are_refused(start_sshd: StartSshd, weak: dict[str, str]
     assert not caught.value.retryable
 
 
-# -- logging in ----------------------------------------------------------------------------------------------------------
+# -- logging in ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["ed25519", "ecdsa", "rsa"])
@@ -196,7 +196,7 @@ def test_a_stranger_is_told_what_was_tried(sshd: Sshd, tmp_path: Path) -> None:
     assert "missing (" in caught.value.message
 
 
-# -- ways ------------------------------------------------------------------------------------------------------------------
+# -- ways ------------------------------------------------------------------------------------------------------------
 
 
 def test_through_another_server(start_sshd: StartSshd) -> None:
@@ -246,7 +246,7 @@ def test_a_proxy_command_behind_pipes_as_on_windows() -> None:
         assert command.socket.recv(100) == b"HELLO\n"
 
 
-# -- servers that are none ---------------------------------------------------------------------------------------------
+# -- servers that are none -------------------------------------------------------------------------------------------
 
 
 def test_a_name_that_does_not_exist() -> None:
@@ -285,7 +285,7 @@ def test_a_listener_that_speaks_something_else() -> None:
     assert caught.value.code == "not_ssh"
 
 
-# -- life and end ------------------------------------------------------------------------------------------------------
+# -- life and end ----------------------------------------------------------------------------------------------------
 
 
 def test_dialling_a_port_of_the_vm_and_one_where_nobody_listens(sshd_pair: Endpoint) -> None:

@@ -48,7 +48,7 @@ def read_all(sock: socket.socket) -> bytes:
     return b"".join(chunks)
 
 
-# -- the listener ------------------------------------------------------------------------------------------------------
+# -- the listener ----------------------------------------------------------------------------------------------------
 
 
 def test_both_loopback_addresses_are_bound_and_a_second_one_is_told_who_has_them() -> None:
@@ -84,7 +84,7 @@ def test_clients_that_come_before_the_forward_wait_in_the_backlog(connection: Co
             assert early.recv(10) == b"early"
 
 
-# -- bytes -----------------------------------------------------------------------------------------------------------------
+# -- bytes -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", ["127.0.0.1", "::1"])
@@ -193,7 +193,7 @@ def test_a_reset_is_a_reset_on_the_other_side_too(connection: Connection) -> Non
         client.close()
 
 
-# -- outages ---------------------------------------------------------------------------------------------------------------
+# -- outages ---------------------------------------------------------------------------------------------------------
 
 
 def test_clients_wait_while_there_is_no_connection(connection: Connection) -> None:
