@@ -1,0 +1,267 @@
+"""The host's side of the guest program: one exec, a request on its input, frames on its output.
+
+Every function takes an :class:`Executor` (an SSH connection is one), may raise
+:class:`~remote_runtime.errors.GuestError` or its subclass :class:`~remote_runtime.errors.ServerError` with what the
+guest says, and passes on the :class:`~remote_runtime.errors.NetworkError` of the connection.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+import secrets
+import subprocess
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from remote_runtime import frames, payload
+from remote_runtime._threads import Deadline
+from remote_runtime.errors import GuestError, NetworkError, RemoteRuntimeError, TimedOut
+from remote_runtime.events import EventSink, Notice, StepProgress
+from remote_runtime.frames import Frame
+from remote_runtime.model import ServerInfo, ServerOptions
+from remote_runtime.text import printable
+
+STEP = "server"
+NOISE_LINES = 20
+OUTPUT_LIMIT = 256 << 20
+NO_DEADLINE_SECONDS = 24 * 3600.0
+NOT_FOUND_STATUS = 127
+
+
+class RemoteProcess(Protocol):
+    """A command that runs on the VM."""
+
+    def write(self, data: bytes) -> None:
+        """Send all of ``data`` to its input."""
+
+    def lines(self) -> Iterator[bytes]:
+        """Its output and errors together, line by line."""
+
+    def wait(self) -> int:
+        """Its exit status; -1 if there is none."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
+class Executor(Protocol):
+    """Runs one line in the login shell of the VM's user."""
+
+    def execute(self, line: str, deadline: Deadline) -> RemoteProcess:
+        """Start it; no later than ``deadline`` everything about it is over."""
+
+
+def ensure_server(
+    executor: Executor,
+    options: ServerOptions,
+    *,
+    token: str,
+    new_token: bool = False,
+    restart: bool,
+    on_event: EventSink,
+    deadline: Deadline,
+    cache_dir: Path | None = None,
+) -> ServerInfo:
+    """Make sure that our Jupyter server runs on the VM, and describe it.
+
+    ``token`` is what the host remembers, or ``""``: the VM's own goes first, and ``new_token`` replaces both, at the
+    price of a restart.  With ``restart=False`` (a reconnect) a server that was stopped on purpose stays so, and
+    ServerError ``server_stopped`` is raised.  ``cache_dir`` keeps wheels that had to be sent (None: the settings' one).
+    """
+    request = {
+        "verb": "ensure",
+        "token": token,
+        "new_token": new_token,
+        "restart": restart,
+        "upgrade": options.upgrade,
+        "options": _asked(options),
+    }
+    supply = _WheelSupply(cache_dir, on_event, deadline)
+    value = _converse(executor, request, deadline, on_event=on_event, wheels=supply)
+    differs = frames.lines(value.get("differs"))
+    if differs:
+        names = ", ".join("--" + name.replace("_", "-") for name in differs)
+        text = f"The server was already running with another {names}; stop it first to change that"
+        on_event(Notice("server_options_differ", text, "warning"))
+    return frames.parse_server(value)
+
+
+def stop_server(executor: Executor, deadline: Deadline) -> bool:
+    """End the server and its kernels; whether it ran.  Reconnects leave it so, a new connect starts it again."""
+    return _converse(executor, {"verb": "stop"}, deadline).get("stopped") is True
+
+
+def server_status(executor: Executor, deadline: Deadline) -> ServerInfo | None:
+    """The running server, or None."""
+    server = _converse(executor, {"verb": "status"}, deadline).get("server")
+    return frames.parse_server(server) if isinstance(server, dict) else None
+
+
+def server_log(executor: Executor, deadline: Deadline, *, lines: int = 200) -> list[str]:
+    """The last lines of the server's log, fit to be shown."""
+    value = _converse(executor, {"verb": "log", "lines": lines}, deadline)
+    return list(frames.lines(value.get("lines")))
+
+
+def uninstall(executor: Executor, deadline: Deadline) -> list[str]:
+    """Stop the server and remove all of ours from the VM; what was removed."""
+    return list(frames.lines(_converse(executor, {"verb": "uninstall"}, deadline).get("removed")))
+
+
+def run(
+    executor: Executor, argv: Sequence[str], *, input: bytes = b"", deadline: Deadline
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command on the VM without a shell, in the home directory, and collect what it writes.
+
+    A command that is not there gives exit status 127, as in a shell.  Raises GuestError ``command_timeout`` if it does
+    not end in time, and ``output_too_long`` above 256 MiB.
+    """
+    written: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+    size = 0
+
+    def collect(stream: str, data: bytes) -> None:
+        nonlocal size
+        size += len(data)
+        if size > OUTPUT_LIMIT:
+            raise GuestError("The command wrote too much", hint="Write to a file on the VM.", code="output_too_long")
+        written[stream].append(data)
+
+    request = {"verb": "run", "argv": list(argv), "input": base64.b64encode(input).decode()}
+    value = _converse(executor, request, deadline, collect=collect)
+    code = frames.integer(value, "code", -255, 255)
+    return subprocess.CompletedProcess(list(argv), code, b"".join(written["stdout"]), b"".join(written["stderr"]))
+
+
+def _asked(options: ServerOptions) -> dict[str, Any]:
+    """The options that the user chose: what is left at its default is no wish, and the VM keeps what it has."""
+    chosen, default = asdict(options), asdict(ServerOptions())
+    return {name: value for name, value in chosen.items() if name != "upgrade" and value != default[name]}
+
+
+def _ignore(_: object) -> None:
+    """Nobody is told."""
+
+
+def _no_output(_: str, __: bytes) -> None:
+    raise frames.malformed("output")
+
+
+def _converse(
+    executor: Executor,
+    request: Mapping[str, Any],
+    deadline: Deadline,
+    *,
+    on_event: EventSink = _ignore,
+    collect: Callable[[str, bytes], None] = _no_output,
+    wheels: Callable[[Frame], list[bytes]] | None = None,
+) -> Frame:
+    """Run the guest program once; the value of its result."""
+    nonce = secrets.token_hex(16)
+    program = payload.program()
+    seconds = deadline.bounded(NO_DEADLINE_SECONDS)
+    full = {**request, "nonce": nonce, "guest": program.sha256, "deadline_seconds": seconds}
+    noise: deque[str] = deque(maxlen=NOISE_LINES)
+    process = executor.execute(payload.EXEC_LINE, deadline)
+    try:
+        _send(process, [payload.block(payload.loader()) + payload.block(json.dumps(full).encode())])
+        for line in process.lines():
+            frame = frames.parse_line(line, nonce)
+            if frame is None:
+                noise.append(printable(line.decode("utf-8", "replace")))
+            elif frame["type"] == "progress":
+                on_event(StepProgress(STEP, frames.text(frame.get("text"))))
+            elif frame["type"] == "output":
+                collect(*frames.parse_output(frame))
+            elif frame["type"] == "need" and frame.get("what") == "guest":
+                _send(process, [payload.block(program.content)])
+            elif frame["type"] == "need" and frame.get("what") == "wheels" and wheels:
+                _send(process, wheels(frame))
+            elif frame["type"] == "error":
+                raise frames.parse_error(frame)
+            elif frame["type"] == "result":
+                return frames.parse_result(frame)
+        raise explain_end(process.wait(), tuple(filter(None, noise)))
+    finally:
+        process.close()
+
+
+def _send(process: RemoteProcess, blocks: list[bytes]) -> None:
+    """Write to the guest.  That it takes no more is no error here: what it said, or the connection, will say why."""
+    try:
+        for content in blocks:
+            process.write(content)
+    except TimedOut:
+        raise
+    except NetworkError:
+        return
+
+
+def explain_end(status: int, noise: tuple[str, ...]) -> RemoteRuntimeError:
+    """Why the exec ended without an answer, from its exit status and the last lines of its output."""
+    if status == -1:
+        return NetworkError(
+            "The connection ended while the VM was being prepared",
+            hint="Connect again: what was done so far is used.",
+            code="connection_lost",
+        )
+    if status == payload.TOO_OLD_STATUS:
+        found = re.findall(r"\b[23]\.\d+\.\d+\b", " ".join(noise[-2:]))
+        return GuestError(
+            f"Python on the VM is too old{': ' + found[-1] if found else ''}",
+            hint="Install Python 3.8 or newer there, so that `python3` starts it.",
+            code="guest_python_too_old",
+        )
+    # csh and its kin say so in words alone, with the status of any other failure.
+    if status == NOT_FOUND_STATUS or any("python3" in line and "not found" in line for line in noise[-1:]):
+        return GuestError(
+            "There is no python3 on the VM",
+            hint="Install Python 3.8 or newer there (on Debian: sudo apt-get install python3).",
+            code="guest_python_missing",
+            log=noise,
+        )
+    return GuestError(
+        f"The VM's shell ended with status {status} before it ran anything of ours",
+        hint="See whether `ssh` to it with the command `python3 --version` works.",
+        code="guest_failed",
+        log=noise,
+    )
+
+
+class _WheelSupply:
+    """Answers the guest's need for wheels: resolved for its interpreter, fetched here, sent with their hashes."""
+
+    def __init__(self, cache_dir: Path | None, on_event: EventSink, deadline: Deadline) -> None:
+        self._cache_dir = cache_dir
+        self._on_event = on_event
+        self._deadline = deadline
+
+    def __call__(self, frame: Frame) -> list[bytes]:
+        from remote_runtime.settings import Settings
+        from remote_runtime.wheelhouse import wheels_for
+
+        target, ui = frame.get("target"), frame.get("ui")
+        if not isinstance(target, dict) or ui not in ("lab", "none"):
+            raise frames.malformed("need")
+        try:
+            paths = wheels_for(
+                target,
+                ui=ui,
+                cache_dir=self._cache_dir or Settings.load().cache_dir,
+                say=lambda text: self._on_event(StepProgress(STEP, text)),
+                deadline=self._deadline,
+            )
+        except RemoteRuntimeError as error:
+            self._on_event(Notice("wheels_unavailable", error.message, "warning"))
+            return [payload.block(b'{"files": null}')]
+        contents = [path.read_bytes() for path in paths]
+        header = [
+            {"name": path.name, "sha256": hashlib.sha256(content).hexdigest()}
+            for path, content in zip(paths, contents, strict=True)
+        ]
+        return [payload.block(json.dumps({"files": header}).encode()), *map(payload.block, contents)]

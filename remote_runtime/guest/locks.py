@@ -1,0 +1,91 @@
+"""One program of ours at a time works on one state directory.
+
+The locks are on a local disk: flock on a network home is slow, or lies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import time
+from contextlib import contextmanager
+
+from .clock import Deadline
+from .loader import GuestFailure, private_directory
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+POLL_SECONDS = 0.1
+
+
+def lock_directories() -> list[str]:
+    """Where locks may be, the best first.
+
+    Not /run/user first: it comes and goes with login sessions, so that a boot script and a login would not meet there.
+    """
+    uid = os.geteuid()
+    return ["/tmp/remote-runtime-%d" % uid, "/run/user/%d/remote-runtime" % uid]  # noqa: S108 - checked to be ours
+
+
+def lock_path(state: str) -> str:
+    """The lock file for one state directory; GuestFailure if there is no safe place for it."""
+    refused = None
+    name = hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()[:16] + ".lock"
+    for directory in lock_directories():
+        try:
+            return os.path.join(private_directory(directory), name)
+        except GuestFailure as failure:
+            refused = refused or failure
+        except OSError:
+            continue
+    raise refused or GuestFailure(
+        "guest_state_unusable", "There is no place for a lock on the VM", "Make /tmp on the VM writable."
+    )
+
+
+@contextmanager
+def exclusive(state: str, deadline: Deadline, say: Callable[[str], None]) -> Iterator[str]:
+    """Hold the lock of ``state`` for the block, which gets the lock file's path.
+
+    Another holder is waited for no longer than the deadline.
+    """
+    path = lock_path(state)
+    handle = _take(path)
+    if handle is None:
+        say("Waiting for another connect to this machine to finish")
+    while handle is None:
+        if deadline.passed:
+            message = "Another connect is still at work on this machine"
+            raise GuestFailure("guest_busy", message, "Try again later.", retryable=True)
+        time.sleep(deadline.bounded(POLL_SECONDS))
+        handle = _take(path)
+    try:
+        yield path
+    finally:
+        os.close(handle)  # the lock goes with it
+
+
+def _take(path: str) -> int | None:
+    """A handle that holds the lock, or None if somebody else does."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if _same_file(handle, path):
+            return handle
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            raise
+    os.close(handle)
+    return None
+
+
+def _same_file(handle: int, path: str) -> bool:
+    """Whether the open file is still the one at ``path``: a cleaner, or an uninstall, may have removed it."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path, follow_symlinks=False))
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,167 @@
+"""The Jupyter server as a process: look at it, start it, wait for it, end it, read its log."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+from . import loopback, processes
+from .clock import Deadline
+from .loader import GuestFailure, write_private
+from .paths import State
+from .plan import Running
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from subprocess import Popen
+    from typing import Any, Mapping, Sequence
+
+    Record = Mapping[str, Any]
+
+LOOK_SECONDS = 3.0
+START_SECONDS = 120.0
+POLL_SECONDS = 0.05
+GENTLE_SECONDS = 10.0
+KILL_SECONDS = 5.0
+LOG_KEPT = 1 << 20  # bytes that stay of a log that grew too long, in server.log.1
+LOG_LIMIT = 16 << 20
+LOG_SHOWN = 128 << 10
+
+
+def look(record: Record, token: str, deadline: Deadline) -> Running:
+    """What the recorded server does now."""
+    if not alive(record):
+        return Running(alive=False, answers=False, proves=False)
+    try:
+        proves = _is_ours(record) and loopback.proves(
+            int(record["port"]), record["base_url"], token, deadline.sooner(LOOK_SECONDS)
+        )
+        return Running(alive=True, answers=_is_ours(record), proves=proves)
+    except OSError:
+        return Running(alive=True, answers=False, proves=False)
+
+
+def alive(record: Record) -> bool:
+    """Whether the process that the record means still runs: pids are used again, so its start time is compared."""
+    return bool(record) and processes.started(record["pid"]) == record["started"]
+
+
+def _is_ours(record: Record) -> bool:
+    """Whether this user's socket listens on the record's port; true where the system does not tell."""
+    return processes.listener_uid(int(record["port"])) in (None, os.geteuid())
+
+
+def spawn(state: State, command: Sequence[str], environ: Mapping[str, str], users_umask: int) -> Popen[bytes]:
+    """Start the server, detached from us: it outlives this program, its connection and its session."""
+    import subprocess
+
+    if os.path.lexists(state.log):
+        os.replace(state.log, state.log + ".1")
+    log = os.open(state.log, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    ours = os.umask(users_umask)  # what a notebook writes is the user's
+    try:
+        return subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            cwd=state.machine,  # Python's -m looks for modules in here, so it must not be a directory of the user's
+            env=dict(environ),
+            start_new_session=True,
+        )
+    finally:
+        os.umask(ours)
+        os.close(log)
+
+
+def await_ready(
+    state: State, record: Record, token: str, deadline: Deadline, child: Popen[bytes] | None = None
+) -> None:
+    """Return when the server has proved itself and answered.
+
+    GuestFailure ``server_died`` as soon as it ended, ``server_not_answering`` at the deadline.
+    """
+    while True:
+        if (child.poll() is not None) if child else not alive(record):
+            raise GuestFailure(
+                "server_died",
+                "The Jupyter server ended while it started" + _status(child),
+                "Its last lines say why; remote-runtime logs shows them again.",
+                log=log_tail(state, 40),
+            )
+        try:
+            if _is_ours(record) and _answers(record, token, deadline):
+                return
+        except (OSError, ValueError):
+            pass  # not yet
+        if deadline.passed:
+            raise GuestFailure(
+                "server_not_answering",
+                "The Jupyter server runs (pid %s) but does not answer" % record.get("pid"),
+                "Look at its log with remote-runtime logs; remote-runtime stop ends it.",
+                retryable=True,
+                log=log_tail(state, 40),
+            )
+        time.sleep(deadline.bounded(POLL_SECONDS))
+
+
+def _status(child: Popen[bytes] | None) -> str:
+    return " (exit status %d)" % child.returncode if child and child.returncode is not None else ""
+
+
+def _answers(record: Record, token: str, deadline: Deadline) -> bool:
+    """Whether it proves itself and then accepts the token; it does not see the token before."""
+    port, base_url = int(record["port"]), record["base_url"]
+    part = deadline.sooner(LOOK_SECONDS)
+    if not loopback.proves(port, base_url, token, part):
+        return False
+    status, body = loopback.get(port, base_url + "api/status", token=token, deadline=part)
+    return status == 200 and isinstance(json.loads(body.decode()), dict)
+
+
+def stop(record: Record, deadline: Deadline) -> bool:
+    """End the recorded server and its kernels.  Whether it ran.
+
+    GuestFailure ``server_not_stopped`` if it is still there at the deadline.
+    """
+    if not alive(record):
+        return False
+    gentle = deadline.sooner(GENTLE_SECONDS)
+    if not processes.end_tree(record["pid"], record["started"], gentle=gentle, hard=Deadline(KILL_SECONDS)):
+        raise GuestFailure(
+            "server_not_stopped",
+            "The Jupyter server (pid %d) can't be ended" % record["pid"],
+            "End it on the VM.",
+            retryable=True,
+        )
+    return True
+
+
+def log_tail(state: State, lines: int) -> list[str]:
+    """The last lines of the server's log, without an end that was not written yet."""
+    try:
+        with open(os.open(state.log, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - LOG_SHOWN))
+            found = file.read(LOG_SHOWN).decode("utf-8", "replace").splitlines()
+    except OSError:
+        return []
+    return found[1 if size > LOG_SHOWN else 0 :][-lines:] if lines > 0 else []
+
+
+def bound_log(state: State) -> None:
+    """Cut a log that grew too long while its server runs: the end moves to server.log.1.
+
+    The server appends, so it goes on at the new end.
+    """
+    try:
+        if os.stat(state.log, follow_symlinks=False).st_size <= LOG_LIMIT:
+            return
+        with open(os.open(state.log, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b") as file:
+            file.seek(-LOG_KEPT, os.SEEK_END)
+            kept = file.read(LOG_KEPT)
+            file.truncate(0)
+    except FileNotFoundError:
+        return
+    write_private(state.log + ".1", kept)

@@ -1,0 +1,156 @@
+"""Starting a server: choose its Python, bring what it lacks, tell it what we need, wait until it answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+from . import config, parts, plan, probe, processes, server
+from .ensure import describe
+from .loader import GuestFailure, private_directory, write_private
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .context import Context
+
+
+def start(request: dict[str, Any], context: Context) -> dict[str, Any]:
+    """Start the server; the result describes it."""
+    state = context.state
+    options = plan.merge_options(request["options"], state.record().get("options", {}))
+    plan.check_arguments(options["jupyter_args"])
+    root_dir = _root_dir(options["notebook_dir"], state.home)
+    _settle_token(request, context)
+    choice = _choose(options, context)
+    installed: list[str] = []
+    found, environment = choice.server, ""
+    if found is None:
+        found, environment, built = parts.own_environment(options["ui"], request["upgrade"], context)
+        installed += built
+    extension, unpacked = parts.unpack_extension(context)
+    installed += unpacked
+    record = {
+        "base_url": plan.base_url(options["jupyter_args"]),
+        "root_dir": root_dir,
+        "version": found.server,
+        "python": choice.kernel.executable if choice.kernel else found.executable,
+        "extension": os.path.basename(extension),
+        "environment": environment,
+        "options": options,
+    }
+    _write_kernelspec(choice.kernel, context)
+    record = _launch(record, found, context, ours=bool(environment), kernel=choice.kernel is not None)
+    state.stopped = False
+    return describe(state, record, adopted=False, installed=tuple(installed))
+
+
+def _settle_token(request: dict[str, Any], context: Context) -> None:
+    state = context.state
+    old = state.token()
+    token = plan.choose_token(vm=old, host=request["token"], new=request["new_token"], fresh=os.urandom(24).hex())
+    context.wire.keep_secret(token)
+    if token != old:
+        state.write_token(token)
+
+
+def _root_dir(wanted: str | None, home: str) -> str:
+    """The directory to serve, ``~`` being the home; GuestFailure if it is not there."""
+    path = os.path.normpath(os.path.join(home, wanted[2:] if wanted and wanted.startswith("~/") else wanted or ""))
+    path = home if wanted == "~" else path
+    if not os.path.isdir(path):
+        raise GuestFailure(
+            "notebook_dir_missing", "There is no directory %s on the VM" % path, "Make it there, or name another one."
+        )
+    return path
+
+
+def _choose(options: dict[str, Any], context: Context) -> plan.Choice:
+    """Ask the Pythons of this machine what they have, until the choice is clear."""
+    home, environ, deadline = context.state.home, context.environ, context.deadline
+    context.wire.say("Looking for Jupyter")
+    asked = options["python"]
+    if asked:
+        python = probe.locate(asked, environ, home)
+        choice = plan.choose_jupyter(asked=asked, asked_found=probe.ask(python, deadline), found=None)
+    else:
+        choice = plan.choose_jupyter(asked=None, asked_found=None, found=probe.find(environ, home, deadline))
+    if choice.server:
+        context.wire.say("Found Jupyter Server %s in %s" % (choice.server.server, choice.server.executable))
+    return choice
+
+
+def _write_kernelspec(kernel: plan.Found | None, context: Context) -> None:
+    """Make the kernels run in the Python that was asked for, if it is not the server's own."""
+    data = context.state.data
+    if os.path.isdir(data):
+        shutil.rmtree(data)
+    if kernel:
+        directory = os.path.join(private_directory(data), "kernels", "python3")
+        os.makedirs(directory)
+        spec = config.kernelspec(kernel.executable, kernel.python_version)
+        write_private(os.path.join(directory, "kernel.json"), spec)
+
+
+def _launch(record: dict[str, Any], found: plan.Found, context: Context, *, ours: bool, kernel: bool) -> dict[str, Any]:
+    """Start it on the first port that works; the complete record."""
+    state, options = context.state, record["options"]
+    wanted = options["remote_port"]
+    kept = state.record().get("port", 0)
+    for candidate in plan.port_candidates(wanted=wanted, kept=kept):
+        port = candidate or processes.any_port()
+        if not processes.port_free(port):
+            continue
+        try:
+            return _start_on(port, record, found, context, ours=ours, kernel=kernel)
+        except GuestFailure as failure:
+            # Another program may have taken the port between our look and Jupyter's.
+            if failure.code != "server_died" or processes.port_free(port):
+                raise
+    raise GuestFailure(
+        "server_port_taken",
+        "Port %s on the VM is in use by another program" % (wanted or "8888"),
+        "Choose another one with --remote-port, or leave that option out.",
+        retryable=True,
+    )
+
+
+def _start_on(
+    port: int, record: dict[str, Any], found: plan.Found, context: Context, *, ours: bool, kernel: bool
+) -> dict[str, Any]:
+    state = context.state
+    data = state.data if kernel else None
+    environ = config.environment(
+        context.environ, config=state.config, data=data, bin_dir=os.path.dirname(found.executable)
+    )
+    traits = config.traits(
+        record["options"],
+        port=port,
+        root_dir=record["root_dir"],
+        base_url=record["base_url"],
+        lab=bool(found.lab) and record["options"]["ui"] == "lab",
+        root=os.geteuid() == 0,
+    )
+    text = config.render(
+        traits,
+        extension=os.path.join(state.extensions, record["extension"]),
+        token_file=state.token_file,
+        home=state.home,
+        restore={"JUPYTER_CONFIG_PATH": context.environ.get("JUPYTER_CONFIG_PATH")},
+    )
+    write_private(os.path.join(private_directory(state.config), config.CONFIG_FILE), text)
+    context.wire.say("Starting Jupyter Server %s on port %d" % (found.server, port))
+    command = config.command(found.executable, record["options"]["jupyter_args"], borrowed=not ours)
+    child = server.spawn(state, command, environ, context.users_umask)
+    record = {**record, "pid": child.pid, "started": processes.started(child.pid), "port": port}
+    # Written before it is ready: if we are cut off now, the next connect finds it and waits for it.
+    state.write_record(record)
+    server.await_ready(state, record, state.token(), context.deadline.sooner(server.START_SECONDS), child)
+    return record
+
+
+def current_parts(record: dict[str, Any], context: Context) -> dict[str, str]:
+    """The parts of ours that a server started now would use, to compare with a running one's."""
+    ui = plan.merge_options({}, record["options"])["ui"]
+    return {"extension": parts.extension_key(), "environment": parts.environment_key(ui, context)}
