@@ -1,0 +1,89 @@
+"""How much of one socket runs at once, and in which order.  No IO: it only waits for its own futures."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Dict, Optional
+
+from .access import WRITING
+
+
+class Gate:
+    """Lets in so many requests, with so many bytes of bodies, at once; one more has to wait at the door.
+
+    One request gets in whatever its size, if it is alone.
+    """
+
+    def __init__(self, requests: int, body_bytes: int) -> None:
+        self._most_requests = requests
+        self._most_bytes = body_bytes
+        self._requests = 0
+        self._bytes = 0
+        self._waiting: Optional[asyncio.Future[None]] = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether somebody waits at the door."""
+        return self._waiting is not None
+
+    async def enter(self, size: int) -> None:
+        """Wait for room for a request with a body of ``size`` bytes.  Only one at a time may wait."""
+        while not self._has_room(size):
+            self._waiting = asyncio.get_event_loop().create_future()
+            await self._waiting
+
+    def leave(self, size: int) -> None:
+        """Give back the room that :meth:`enter` took."""
+        self._requests -= 1
+        self._bytes -= size
+        if self._waiting is not None:
+            self._waiting.set_result(None)
+            self._waiting = None
+
+    def _has_room(self, size: int) -> bool:
+        if self._requests and (self._requests >= self._most_requests or self._bytes + size > self._most_bytes):
+            return False
+        self._requests += 1
+        self._bytes += size
+        return True
+
+
+class Turns:
+    """Keeps the order that matters: what a page wrote to a path is done before its next request for that path runs."""
+
+    def __init__(self) -> None:
+        self._last_write: Dict[str, Turn] = {}
+
+    def take(self, method: str, path: str) -> Turn:
+        """Queue up; to be called in the order in which the requests came."""
+        key = path.partition("?")[0]
+        turn = Turn(self, key, self._last_write.get(key))
+        if method in WRITING:
+            self._last_write[key] = turn
+        return turn
+
+    def forget(self, turn: Turn) -> None:
+        """Nobody needs to wait for ``turn`` any more."""
+        if self._last_write.get(turn.key) is turn:
+            del self._last_write[turn.key]
+
+
+class Turn:
+    """One request's place in the order."""
+
+    def __init__(self, turns: Turns, key: str, before: Optional[Turn]) -> None:
+        self.key = key
+        self._turns = turns
+        self._before = before
+        self._done = asyncio.Event()
+
+    async def come(self) -> None:
+        """Wait until it is this request's turn."""
+        if self._before is not None:
+            await self._before._done.wait()
+            self._before = None
+
+    def end(self) -> None:
+        """Let the next one go."""
+        self._done.set()
+        self._turns.forget(self)

@@ -1,0 +1,208 @@
+"""The WebSockets: one that carries requests, and one that tells a page what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any, Optional, Set, Union
+
+from jupyter_server.base.handlers import JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
+from tornado.httputil import HTTPInputError
+from tornado.ioloop import IOLoop
+from tornado.iostream import StreamClosedError
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from . import access, codec, versions
+from .compat import allow_unauthenticated
+from .dispatch import Dispatcher
+from .flow import Gate, Turn, Turns
+
+MOST_REQUESTS = 32
+"""How many requests of one socket run at once."""
+
+MOST_BODY_BYTES = 64 * 1024 * 1024
+"""How many bytes of request bodies one socket may have in the server at once, and the most of one message.
+
+With what the handlers themselves build up for an answer, this bounds the memory of a socket whose page reads slowly.
+"""
+
+MOST_BYTES_BEFORE_LOGIN = 64 * 1024
+"""The most of one message of a client that has not shown who it is; it also gets one request at a time only."""
+
+CLOSE_REFUSED = 4400
+"""The close code for a demand that can't be met: a private one, as 400 is not legal on a WebSocket."""
+
+
+class Socket(WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """What both have in common: the Origin is checked before anything else, and there is no need to be logged in.
+
+    A page may open a socket without a login since it may show one later, by the auth URL in the query; what it asks
+    for then goes through the handlers, which want a login as ever.
+    """
+
+    def initialize(self, origins: access.Origins) -> None:
+        """Called by tornado with the arguments of the routing rule."""
+        self._origins = origins
+
+    async def prepare(self) -> None:  # type: ignore[override]  # the same in effect as both of the parents'
+        """Refuse a page that is not allowed, else find out who the user is."""
+        if not self.check_origin():
+            self.set_status(403)
+            await self.finish("This page may not use this server.")
+            return
+        self.log_in()
+        prepared: Any = super().prepare()
+        if prepared is not None:
+            await prepared
+
+    def check_origin(self, origin: Optional[str] = None) -> bool:
+        """Whether the page may open this socket; unlike elsewhere a token does not make up for a foreign page."""
+        headers = self.request.headers
+        return self._origins.allow_socket(origin or headers.get("Origin"), headers.get("Host"))
+
+    def log_in(self) -> None:
+        """Make use of credentials that are not where the server looks for them."""
+
+    @allow_unauthenticated
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Open the socket."""
+        await super().get(*args, **kwargs)
+
+    def set_default_headers(self) -> None:
+        """Set none: they mean nothing on a WebSocket."""
+
+    def set_cookie(self, *args: Any, **kwargs: Any) -> None:
+        """Set none: a page that opens a socket must not log its whole browser in."""
+
+    @property
+    def max_message_size(self) -> int:
+        """The most bytes of one message."""
+        return MOST_BYTES_BEFORE_LOGIN
+
+    async def send(self, frame: str) -> None:
+        """Send ``frame``, and return when there is room for more.
+
+        Raises :class:`StreamClosedError` if the page is gone.
+        """
+        try:
+            await self.write_message(frame)
+        except WebSocketClosedError as error:
+            raise StreamClosedError from error
+
+
+class HttpOverWebSocket(Socket):
+    """Carries requests: as many at once as :data:`MOST_REQUESTS`, answered as they come."""
+
+    _refused = False
+    _foreign_auth_url = False
+    _keep_cookies = True
+
+    def log_in(self) -> None:
+        """Put the token of the auth URL, or of our own query, where handlers look for it.
+
+        It is done before the server finds out who the user is, so that its own identity provider decides, and the
+        requests that come through the socket are the same user's.
+        """
+        request = self.request
+        auth_url = self.get_query_argument(access.AUTH_URL, "")
+        token = self.get_query_argument("token", "")
+        if auth_url:
+            self._keep_cookies = False
+            try:
+                token = access.token_of(auth_url, request.protocol, request.host) or token
+            except access.ForeignAuthUrl as error:
+                self._foreign_auth_url = True
+                self.log.error("The requests of a WebSocket are refused: its auth URL is %s", error)
+        if token and token.isprintable() and token.isascii():
+            request.headers["Authorization"] = f"token {token}"
+
+    @property
+    def max_message_size(self) -> int:
+        """The most bytes of one message: enough for uploads once we know whose they are."""
+        return MOST_BYTES_BEFORE_LOGIN if self.current_user is None else MOST_BODY_BYTES
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse a page that wants a newer version, else get ready for requests."""
+        super().open(*args, **kwargs)
+        self._tasks: Set[asyncio.Future[None]] = set()
+        self._turns = Turns()
+        self._gate = Gate(1 if self.current_user is None else MOST_REQUESTS, MOST_BODY_BYTES)
+        self._dispatcher = Dispatcher(
+            self.application, self.request, keep_cookies=self._keep_cookies, xsrf=self.get_cookie("_xsrf")
+        )
+        wanted = self.get_query_argument("min_version", None)
+        reason = "" if wanted is None else versions.refusal(wanted)
+        if reason:
+            self._refused = True
+            self.log.error("Rejecting connection: %s", reason)
+            self.close(CLOSE_REFUSED, reason)
+
+    async def on_message(self, message: Union[str, bytes]) -> None:
+        """Start what ``message`` asks for.
+
+        As long as this waits no further message is read, so a page that asks faster than it reads is slowed down.
+        """
+        if self._refused:
+            return
+        request = codec.decode(message)
+        try:
+            if isinstance(request, codec.Refusal):
+                await self.send(request.frame)
+                return
+            if self._foreign_auth_url:
+                await self.send(codec.error_frame(500, codec.UNCAUGHT, request.message_id))
+                return
+        except StreamClosedError:
+            return
+        await self._gate.enter(len(request.body))
+        turn = self._turns.take(request.method, request.path)
+        task = asyncio.ensure_future(self._serve(request, turn))
+        self._tasks.add(task)  # the loop itself keeps no strong reference
+        task.add_done_callback(self._tasks.discard)
+
+    def on_close(self) -> None:
+        """The page is gone."""
+        self._dispatcher.close()
+
+    def send_ping(self) -> None:
+        """Ask the page for a sign of life, but not while we ourselves don't read what it answers."""
+        if self._gate.closed:
+            self.last_pong = IOLoop.current().time()
+        super().send_ping()
+
+    async def _serve(self, request: codec.Request, turn: Turn) -> None:
+        try:
+            await turn.come()
+            await self._answer(request)
+        except StreamClosedError:
+            pass  # nobody is left to be answered
+        finally:
+            turn.end()
+            self._gate.leave(len(request.body))
+
+    async def _answer(self, request: codec.Request) -> None:
+        try:
+            await self._dispatcher.run(request, self.send)
+        except StreamClosedError:
+            raise
+        except HTTPInputError:
+            await self.send(codec.bad_request_frame(request.message_id))
+        except Exception:  # the top of this task; the page must not wait for ever
+            self.log.exception("A request over a WebSocket failed")
+            await self.send(codec.error_frame(500, codec.UNCAUGHT, request.message_id))
+
+
+class Diagnose(Socket):
+    """Tells any client which version runs here, and whether its browser has a cookie of this server."""
+
+    async def on_message(self, message: Union[str, bytes]) -> None:
+        """Answer anything."""
+        frame = codec.diagnose_frame(
+            message,
+            versions.PROTOCOL_VERSION,
+            has_cookie=bool(self.get_cookie("_xsrf")),
+            outdated=versions.is_outdated(self.get_query_argument("min_version", "")),
+        )
+        with suppress(StreamClosedError):
+            await self.send(frame)

@@ -1,0 +1,310 @@
+"""Real Jupyter servers, with the extension loaded as a prepared VM loads it: by a configuration file, not installed.
+
+``jupyter`` is one server for all tests of a module, ``start_jupyter`` starts one with other settings for one test.
+``REMOTE_RUNTIME_TEST_JUPYTER_PYTHON`` names another interpreter to run them with, as long as it has a Jupyter.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import psutil
+import pytest
+import websocket
+
+from remote_runtime.guest.wheel import build_wheel, extension_files, unpack
+
+COLAB = "https://colab.research.google.com"
+TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef"
+PYTHON = os.environ.get("REMOTE_RUNTIME_TEST_JUPYTER_PYTHON", sys.executable)
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+ANSWER_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server said."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Jupyter:
+    """A running server, and how its clients talk to it."""
+
+    port: int
+    token: str
+    base_url: str
+    root_dir: Path
+    log: Path
+    process: psutil.Process
+
+    @property
+    def host(self) -> str:
+        return f"localhost:{self.port}"
+
+    def path(self, path: str) -> str:
+        """``path`` below the server's base URL."""
+        return self.base_url + path.lstrip("/")
+
+    def request(
+        self, method: str, path: str, *, body: bytes | None = None, token: bool = True, headers: Mapping[str, str] = {}
+    ) -> Answer:
+        """One plain HTTP request, by default with the token in the header."""
+        sent = {"Host": self.host, **headers}
+        if token:
+            sent.setdefault("Authorization", f"token {self.token}")
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request(method, self.path(path), body=body, headers=sent)
+            response = connection.getresponse()
+            return Answer(response.status, response.headers, response.read())
+        finally:
+            connection.close()
+
+    def socket(
+        self,
+        path: str,
+        *,
+        origin: str | None = COLAB,
+        host: str | None = None,
+        headers: Mapping[str, str] = {},
+        subprotocols: list[str] | None = None,
+    ) -> websocket.WebSocket:
+        """A WebSocket; to be closed by the test."""
+        return websocket.create_connection(
+            f"ws://127.0.0.1:{self.port}{self.path(path)}",
+            timeout=ANSWER_SECONDS,
+            host=host or self.host,
+            origin=origin,
+            suppress_origin=origin is None,
+            header=dict(headers),
+            subprotocols=subprotocols,
+            skip_utf8_validation=True,  # done in Python, it takes most of the time of a test
+        )
+
+    def logged(self) -> str:
+        return self.log.read_text()
+
+
+class StartJupyter(Protocol):
+    def __call__(self, *, base_url: str = ..., token: str = ..., **traits: Any) -> Jupyter: ...
+
+
+@contextmanager
+def running_jupyter(
+    directory: Path, extension: Path | None, *, base_url: str = "/", token: str = TOKEN, **traits: Any
+) -> Iterator[Jupyter]:
+    """A server in an empty home below ``directory``, with ``extension`` (None: without).
+
+    ``traits`` are further settings of ``ServerApp``.
+
+    In the end its process is stopped by its id, and with it every kernel.
+    """
+    home, config, root = directory / "home", directory / "config", directory / "root"
+    for path in (home, config, root):
+        path.mkdir(mode=0o700, parents=True)
+    token_file = directory / "token"
+    token_file.write_text(token)
+    token_file.chmod(0o600)
+    port = _free_port()
+    settings = {
+        "ip": "127.0.0.1",
+        "port": port,
+        "port_retries": 0,
+        "base_url": base_url,
+        "root_dir": str(root),
+        "open_browser": False,
+        "allow_root": True,
+        "allow_origin": COLAB,
+        "allow_credentials": True,
+        **traits,
+    }
+    (config / "jupyter_server_config.py").write_text(_configuration(settings, extension))
+    log = directory / "server.log"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [PYTHON, "-m", "jupyter_server"],
+            cwd=root,
+            env=_environment(home, config, token_file),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        jupyter = Jupyter(port, token, base_url, root, log, psutil.Process(child.pid))
+        _await_answer(jupyter, child)
+        yield jupyter
+    finally:
+        _stop(child)
+
+
+@pytest.fixture(scope="session")
+def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The extension as it is unpacked on a VM."""
+    directory = tmp_path_factory.mktemp("extension") / "unpacked"
+    unpack(build_wheel(extension_files())[1], str(directory))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def jupyter(tmp_path_factory: pytest.TempPathFactory, extension: Path) -> Iterator[Jupyter]:
+    """One server for all tests of a module."""
+    with running_jupyter(tmp_path_factory.mktemp("jupyter"), extension) as running:
+        yield running
+
+
+@pytest.fixture
+def start_jupyter(tmp_path: Path, extension: Path) -> Iterator[StartJupyter]:
+    """Starts servers with settings of the test's own, and stops them after it."""
+    with ExitStack() as opened:
+        started = 0
+
+        def start(**settings: Any) -> Jupyter:
+            nonlocal started
+            started += 1
+            return opened.enter_context(running_jupyter(tmp_path / f"jupyter-{started}", extension, **settings))
+
+        yield start
+
+
+class Page:
+    """A web page that talks HTTP over one WebSocket: it sends requests, and puts the frames of an answer together."""
+
+    def __init__(self, socket: websocket.WebSocket) -> None:
+        self.socket = socket
+        self._frames: dict[Any, list[dict[str, Any]]] = {}
+        self._next_id = 0
+
+    def send(self, method: str, path: str, body: str | bytes | None = None) -> str:
+        """Send a request, and give back its id."""
+        self._next_id += 1
+        message: dict[str, Any] = {"message_id": f"m{self._next_id}", "method": method, "path": path}
+        if isinstance(body, bytes):
+            message["body_base64"] = base64.b64encode(body).decode()
+        elif body is not None:
+            message["body"] = body
+        self.socket.send(json.dumps(message))
+        return str(message["message_id"])
+
+    def frames(self, message_id: Any) -> list[dict[str, Any]]:
+        """Wait for the whole answer; other answers that come meanwhile are kept."""
+        while not (self._frames.get(message_id) and self._frames[message_id][-1]["done"]):
+            frame = json.loads(self.socket.recv())
+            self._frames.setdefault(frame.get("message_id"), []).append(frame)
+        return self._frames.pop(message_id)
+
+    def answer(self, message_id: Any) -> tuple[int, dict[str, str], bytes]:
+        """Wait for status, headers and body of an answer."""
+        frames = self.frames(message_id)
+        body = b"".join(base64.b64decode(frame.get("data", "")) for frame in frames)
+        return frames[0]["status"], frames[0].get("headers", {}), body
+
+    def ask(self, method: str, path: str, body: str | bytes | None = None) -> tuple[int, dict[str, str], bytes]:
+        """Send a request and wait for its answer."""
+        return self.answer(self.send(method, path, body))
+
+
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture
+def open_page() -> Iterator[OpenPage]:
+    """Opens pages: ``open_page(jupyter)`` with the token in the auth URL, or with a query of the test's own."""
+    with ExitStack() as opened:
+
+        def open_it(jupyter: Jupyter, query: str | None = None, **options: Any) -> Page:
+            if query is None:
+                query = auth_query(jupyter)
+            page = Page(jupyter.socket(f"http_over_websocket{query}", **options))
+            opened.callback(page.socket.shutdown)
+            return page
+
+        yield open_it
+
+
+def auth_query(jupyter: Jupyter, token: str | None = None) -> str:
+    """The query with which a front end opens a socket."""
+    from urllib.parse import quote
+
+    url = f"http://{jupyter.host}{jupyter.base_url}?token={quote(token or jupyter.token, safe='')}"
+    return f"?min_version=0.0.7&jupyter_http_over_ws_auth_url={quote(url, safe='')}"
+
+
+def _configuration(settings: Mapping[str, Any], extension: Path | None) -> str:
+    extensions = {"jupyter_http_over_ws": extension is not None, "served_probe": True}
+    lines = [
+        "import sys",
+        f"sys.path[:0] = [{str(extension or '')!r}, {str(Path(__file__).parent / 'served')!r}]",
+        "c = get_config()",
+        *(f"c.ServerApp.{name} = {value!r}" for name, value in settings.items()),
+        f"c.ServerApp.jpserver_extensions = {extensions!r}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _environment(home: Path, config: Path, token_file: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LC_ALL", "TMPDIR")}
+    own_programs = str(Path(PYTHON).parent)
+    return {
+        **kept,
+        "PATH": os.pathsep.join([own_programs, kept.get("PATH", os.defpath)]),
+        "HOME": str(home),
+        "JUPYTER_CONFIG_PATH": str(config),
+        "JUPYTER_TOKEN_FILE": str(token_file),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_answer(jupyter: Jupyter, child: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + START_SECONDS
+    while child.poll() is None and time.monotonic() < end:
+        try:
+            if jupyter.request("GET", "api/status").status == http.client.OK:
+                return
+        except OSError:
+            time.sleep(0.05)
+    pytest.fail(f"the server did not come up:\n{jupyter.logged()}", pytrace=False)
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """End the server and, should it fail to do so itself, what it started."""
+    family = psutil.Process(child.pid).children(recursive=True) if child.poll() is None else []
+    child.terminate()
+    try:
+        child.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait(STOP_SECONDS)
+        pytest.fail(f"the server did not end within {STOP_SECONDS} s", pytrace=False)
+    finally:
+        _, alive = psutil.wait_procs(family, timeout=5)
+        for process in alive:
+            process.kill()

@@ -1,0 +1,147 @@
+"""A server extension for the tests: handlers that show what reaches them, and that wait until they are told to go on.
+
+It runs inside the server, on whatever Python that has: 3.8 or newer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from jupyter_server.base.handlers import APIHandler
+from tornado.iostream import StreamClosedError
+from tornado.web import authenticated
+
+events: dict = {}
+done: list = []
+counts: dict = {}
+gone: set = set()
+
+
+def _event(name):
+    return events.setdefault(name, asyncio.Event())
+
+
+class Echo(APIHandler):
+    """Says what it got."""
+
+    @authenticated
+    async def get(self):
+        body = self.request.body
+        self.finish(
+            json.dumps(
+                {
+                    "method": self.request.method,
+                    "uri": self.request.uri,
+                    "path": self.request.path,
+                    "host": self.request.host,
+                    "remote_ip": self.request.remote_ip,
+                    "headers": sorted([name, value] for name, value in self.request.headers.get_all()),
+                    "size": len(body),
+                    "body": body.decode("latin-1") if len(body) < 1000 else "",
+                }
+            )
+        )
+
+    post = put = patch = delete = get
+
+
+class Wait(APIHandler):
+    """Answers once its event is set: the one that the query names, else the path; ``done`` has the order."""
+
+    @authenticated
+    async def get(self, name):
+        await _event(self.get_query_argument("event", name)).wait()
+        done.append(f"{self.request.method} {self.get_query_argument('tag', '')}")
+        self.finish({"name": name})
+
+    post = put = delete = get
+
+
+class Set(APIHandler):
+    """Sets an event."""
+
+    @authenticated
+    async def get(self, name):
+        _event(name).set()
+        self.finish({"done": done})
+
+
+class Stream(APIHandler):
+    """Writes so many chunks of so many bytes, each once there is room for it; counts them under its name."""
+
+    @authenticated
+    async def get(self, name):
+        chunk = b"x" * int(self.get_query_argument("size"))
+        self.name = name
+        for number in range(int(self.get_query_argument("chunks"))):
+            self.write(chunk)
+            try:
+                await self.flush()
+            except StreamClosedError:
+                return
+            counts[name] = number + 1
+
+    def on_connection_close(self):
+        gone.add(self.name)
+
+
+class Progress(APIHandler):
+    """How far a stream got, and whether its reader left."""
+
+    @authenticated
+    async def get(self, name):
+        self.finish({"count": counts.get(name, 0), "gone": name in gone})
+
+
+class Redirect(APIHandler):
+    """Redirects to wherever."""
+
+    @authenticated
+    async def get(self):
+        self.set_header("Location", self.get_query_argument("to"))
+        self.set_status(int(self.get_query_argument("status", "302")))
+        self.finish()
+
+    post = get
+
+
+class Fail(APIHandler):
+    """Raises what no handler should."""
+
+    @authenticated
+    async def get(self):
+        raise RuntimeError("a secret of the server's: " + self.token)
+
+
+class Cookies(APIHandler):
+    """Sets cookies."""
+
+    @authenticated
+    async def get(self):
+        self.set_cookie("one", "1")
+        self.set_cookie("two", "2")
+        self.add_header("X-Many", "a")
+        self.add_header("X-Many", "b")
+        self.finish({})
+
+
+def _jupyter_server_extension_points():
+    return [{"module": "served_probe"}]
+
+
+def _load_jupyter_server_extension(app):
+    base = app.web_app.settings["base_url"]
+    app.web_app.add_handlers(
+        ".*$",
+        [
+            (base + "probe/echo(?:/.*)?", Echo),
+            (base + "probe/wait/(.*)", Wait),
+            (base + "probe/set/(.*)", Set),
+            (base + "probe/stream/(.*)", Stream),
+            (base + "probe/progress/(.*)", Progress),
+            (base + "probe/redirect", Redirect),
+            (base + "probe/fail", Fail),
+            (base + "probe/cookies", Cookies),
+        ],
+    )
