@@ -1,0 +1,44 @@
+# `make demo` and `make test` do all their own set-up; they need a Python >= 3.10 and make.
+# PYTHON=/path/to/python3 chooses the Python that .venv is made with.
+
+# In an emptied environment (env -i) there is no HOME, but pip, ssh and our own state need one.
+export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
+export PYTHON
+
+.PHONY: help demo demo-stop test unit lint lock clean
+
+help:
+	@echo 'make demo       a notebook server in a sandbox on this machine, and a cell run through its URL'
+	@echo 'make demo-stop  end it'
+	@echo 'make test       linters and the whole test suite'
+	@echo 'make unit       the quick tests only'
+	@echo 'make lint       linters only'
+	@echo 'make lock       pin anew what is installed on VMs'
+	@echo 'make clean      remove all that was made here'
+
+demo:
+	@scripts/setup demo
+	@.venv/bin/python examples/demo.py
+
+demo-stop:
+	@.venv/bin/python examples/demo.py --stop
+
+test: lint
+	@scripts/test
+
+unit:
+	@scripts/setup test
+	@.venv/bin/python -m pytest tests/unit
+
+lint:
+	@scripts/setup test
+	@scripts/lint
+
+lock:
+	@scripts/setup test
+	@scripts/lock
+
+clean:
+	@if [ -d .demo ]; then $(MAKE) --no-print-directory demo-stop; fi
+	rm -rf .venv .demo .coverage .coverage.* .pytest-output dist build
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

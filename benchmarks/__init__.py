@@ -1,0 +1,1 @@
+"""Reproducible measurements, and the laboratory network that they and the tests use."""
