@@ -1,0 +1,51 @@
+"""A notebook backend on a remote VM, at a localhost URL that keeps working.
+
+>>> from remote_runtime import connect
+>>> with connect("trainer", provider="ssh") as runtime:  # doctest: +SKIP
+...     print(runtime.url)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from remote_runtime.api import Runtime, connect
+    from remote_runtime.errors import RemoteRuntimeError
+    from remote_runtime.events import Event
+    from remote_runtime.model import Forward, Instance, ServerInfo, ServerOptions
+    from remote_runtime.settings import Settings
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "connect": "api",
+    "Runtime": "api",
+    "RemoteRuntimeError": "errors",
+    "Event": "events",
+    "Forward": "model",
+    "Instance": "model",
+    "ServerInfo": "model",
+    "ServerOptions": "model",
+    "Settings": "settings",
+}
+
+__all__ = [
+    "Event",
+    "Forward",
+    "Instance",
+    "RemoteRuntimeError",
+    "Runtime",
+    "ServerInfo",
+    "ServerOptions",
+    "Settings",
+    "connect",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: ``remote-runtime --help`` must not wait for paramiko."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
