@@ -1,0 +1,110 @@
+"""The command ``remote-runtime``: its commands, found when they are needed, and the way from error to exit status."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from contextlib import suppress
+
+import click
+
+from remote_runtime.cli.failure import translate
+from remote_runtime.cli.invocation import Invocation
+from remote_runtime.cli.signals import Received
+from remote_runtime.cli.terminal import OutputClosed, Terminal
+from remote_runtime.errors import RemoteRuntimeError, UsageError
+from remote_runtime.settings import Settings
+
+SECTIONS = {
+    "Use a machine": ("connect", "url", "list", "status", "logs", "stop"),
+    "The machines themselves": ("create", "start", "delete", "uninstall"),
+}
+COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
+
+
+class Group(click.Group):
+    """The commands, each in a module of its name that is imported when the command is looked at."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """See click."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """See click."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"remote_runtime.cli.commands.{cmd_name}")
+        found: click.Command = module.command
+        return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """See click; an unknown command is answered with the closest one."""
+        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
+            close = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            raise UsageError(
+                f"There is no command {args[0]!a}",
+                hint=f"Did you mean {close[0]}?" if close else f"The commands are: {', '.join(COMMANDS)}.",
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click; the commands are shown by what they are for."""
+        for title, names in SECTIONS.items():
+            commands = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, found.get_short_help_str(60)) for name, found in commands if found])
+
+
+@click.group(
+    cls=Group,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="remote-runtime COMMAND --help tells more about each of them.",
+)
+@click.version_option(package_name="remote-runtime", message="%(prog)s %(version)s")
+@click.pass_context
+def group(ctx: click.Context) -> None:
+    """A notebook backend on a remote machine, at a localhost URL that keeps working.
+
+    Start with:  remote-runtime connect --sandbox
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        ctx.exit(2)
+    call: Invocation = ctx.obj
+    call.settings = Settings.load()
+    ctx.default_map = dict.fromkeys(COMMANDS, call.settings.profile)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line and return its exit status; all that happens is reported here."""
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    call = Invocation(Terminal.standard(), json="--json" in before_dashes, verbose="-v" in before_dashes)
+    try:
+        try:
+            status = group.main(list(arguments), prog_name="remote-runtime", standalone_mode=False, obj=call)
+            return status if isinstance(status, int) else 0
+        finally:
+            call.close()
+    except Received as end:
+        return _ended(call, end)
+    except Exception as error:
+        return _failed(call, translate(error))
+
+
+def _failed(call: Invocation, error: RemoteRuntimeError) -> int:
+    with suppress(OutputClosed, RemoteRuntimeError):  # nobody hears us: the exit status still says it
+        call.failed(error)
+    return error.exit_status
+
+
+def _ended(call: Invocation, end: Received) -> int:
+    if call.ready:
+        return 0
+    if not isinstance(end, OutputClosed):
+        error = RemoteRuntimeError(f"Ended by {end.name}", hint="", code="interrupted", retryable=True)
+        _failed(call, error)
+    return 128 + end.number

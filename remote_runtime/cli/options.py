@@ -1,0 +1,221 @@
+"""The options, each declared once, and where their values come from: command line, environment, profile."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+from click.shell_completion import CompletionItem
+
+from remote_runtime.cli.invocation import Chosen, Invocation
+from remote_runtime.cli.target import Target, Written, choose
+from remote_runtime.cli.values import SECONDS, TEXT
+from remote_runtime.errors import RemoteRuntimeError, UsageError
+from remote_runtime.settings import PREFIX, Settings
+
+PROVIDERS = ("gce", "ssh", "sandbox")
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option with a heading of ``--help`` and with a variable and a profile entry of its own name.
+
+    ``per_call``: it has neither, since it must be said each time.
+    """
+
+    def __init__(self, *args: Any, section: str = "Options", per_call: bool = False, **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self.section = section
+        self.per_call = per_call
+        if not per_call:
+            self.envvar = PREFIX + str(self.name).upper()
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """See click: a single value in the profile does for a repeatable option."""
+        value, source = super().consume_value(ctx, opts)
+        if source == ParameterSource.DEFAULT_MAP:
+            if self.per_call:
+                return self.get_default(ctx), ParameterSource.DEFAULT
+            if self.multiple and not isinstance(value, (list, tuple)):
+                value = [value]
+        return value, source
+
+
+class Command(click.Command):
+    """A command whose ``--help`` shows the options below their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """See click."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = None if isinstance(parameter, click.Argument) else parameter.get_help_record(ctx)
+            if record is not None:
+                sections.setdefault(getattr(parameter, "section", "Output"), []).append(record)
+        for title in sorted(sections, key="Output".__eq__):  # last what every command has
+            with formatter.section(title):
+                formatter.write_dl(sections[title])
+
+
+def verb(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
+    """Declare a command of ours."""
+    return click.command(name, cls=Command, **attributes)
+
+
+def option(*declarations: str, **attributes: Any) -> Callable[[F], F]:
+    """Declare an option of ours; see :class:`Option`."""
+    return click.option(*declarations, cls=Option, **attributes)
+
+
+# -- the options that several commands share ------------------------------------------------------------------------
+
+
+def output_options(function: Callable[..., None]) -> Callable[..., None]:
+    """``--json -q -v``, and the :class:`Invocation` as the function's first argument."""
+
+    @option("--json", is_flag=True, section="Output", help="Write JSON to standard output, for programs.")
+    @option("-q", "--quiet", is_flag=True, section="Output", help="Show nothing but results and errors.")
+    @option("-v", "--verbose", is_flag=True, section="Output", help="Show every detail, and tracebacks of errors.")
+    @functools.wraps(function)
+    def wrapped(json: bool, quiet: bool, verbose: bool, **values: Any) -> None:
+        call: Invocation = click.get_current_context().obj
+        if quiet and verbose:
+            raise UsageError("--quiet and --verbose contradict each other", hint="Leave one of them out.")
+        call.json, call.quiet, call.verbose = json, quiet, verbose
+        call.show_log()
+        function(call, **values)
+
+    return wrapped
+
+
+def machine_options(
+    *, timeout: int, new: bool = False, unless: str = ""
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """All that names a machine, with ``--timeout`` (``timeout`` seconds if it is not said) and ``--yes``.
+
+    The function gets the :class:`Invocation` and the :class:`Chosen` machine.  ``new``: it is yet to be made.
+    ``unless`` names a flag that takes the place of a machine: with it the function gets None.
+    """
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @click.argument("targets", nargs=-1, metavar="[NAME|TARGET]", shell_complete=_complete_names)
+        @option("--instance", type=TEXT, metavar="NAME", section="Machine", help="The machine's name; NAME alone does.")
+        @option("--sandbox", is_flag=True, section="Machine", help="A scratch machine on this computer.")
+        @option(
+            "--provider",
+            type=click.Choice(PROVIDERS),
+            section="Machine",
+            help="Who has the machine: Google Compute Engine (not in this version), your ssh_config, or this computer.",
+        )
+        @option(
+            "--zone",
+            type=TEXT,
+            multiple=True,
+            metavar="ZONE",
+            section="Machine",
+            expose_value=False,
+            help="GCE zone; repeatable.",
+        )
+        @option("--project", type=TEXT, section="Machine", expose_value=False, help="GCE project.")
+        @option("--user", type=TEXT, metavar="USER", section="Machine", help="Account to log in as.")
+        @option("-y", "--yes", is_flag=True, section="Machine", help="Answer every confirmation with yes.")
+        @option(
+            "--timeout",
+            type=SECONDS,
+            metavar="SECONDS",
+            default=timeout,
+            show_default=True,
+            section="Machine",
+            help="Give up after that long.",
+        )
+        @output_options
+        @functools.wraps(function)
+        def wrapped(
+            call: Invocation,
+            user: str | None,
+            yes: bool,
+            timeout: float,
+            targets: tuple[str, ...],
+            instance: str | None,
+            sandbox: bool,
+            provider: str | None,
+            **values: Any,
+        ) -> None:
+            call.yes, call.timeout = yes, timeout
+            written = _written(targets, instance=instance, sandbox=sandbox, provider=provider)
+            if unless and values.pop(unless):
+                if written.targets or written.instance or written.sandbox or written.provider:
+                    raise UsageError(f"--{unless} and one machine contradict each other", hint="Leave one of them out.")
+                function(call, None, **values)
+                return
+            name = str(click.get_current_context().info_name)
+            target = choose(written, [] if new else _known(call.settings), verb=name, new=new)
+            _check_fit(target, user=user)
+            function(call, Chosen(target, user), **values)
+
+        return wrapped
+
+    return decorate
+
+
+def _written(targets: tuple[str, ...], *, instance: str | None, sandbox: bool, provider: str | None) -> Written:
+    """Sort the values by where they come from: what is on the command line beats what is always set."""
+    context = click.get_current_context()
+
+    def source(name: str) -> ParameterSource | None:
+        return context.get_parameter_source(name)
+
+    line, environment, profile = ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP
+
+    def provider_from(place: ParameterSource) -> str | None:
+        if source("provider") == place:
+            return provider
+        return "sandbox" if sandbox and source("sandbox") == place else None
+
+    return Written(
+        targets=targets,
+        instance=instance if source("instance") == line else None,
+        sandbox=sandbox and source("sandbox") == line,
+        provider=provider if source("provider") == line else None,
+        default_instance=instance if source("instance") != line else None,
+        environment_provider=provider_from(environment),
+        profile_provider=provider_from(profile),
+    )
+
+
+def _check_fit(target: Target, *, user: str | None) -> None:
+    """Refuse what was said on the command line for this call and means nothing for this machine."""
+    context = click.get_current_context()
+    said = {
+        name
+        for name in ("zone", "project", "user")
+        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+    }
+    for name, providers in (("zone", ("gce",)), ("project", ("gce",)), ("user", ("gce", "ssh"))):
+        if name in said and target.provider not in providers:
+            raise UsageError(
+                f"--{name} means nothing for a machine of the provider {target.provider}",
+                hint=f"Leave it out; it is for {' and '.join(providers)}.",
+            )
+    in_address = target.name.rpartition("@")[0] if target.provider == "ssh" else ""
+    if "user" in said and in_address and in_address != user:
+        raise UsageError(f"Two users were named: {in_address!a} and {user!a}", hint="Leave one of them out.")
+
+
+def _known(settings: Settings) -> list[Target]:
+    from remote_runtime.machines import known_machines
+
+    return [Target(provider, name) for provider, name in known_machines(settings)]
+
+
+def _complete_names(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    from remote_runtime.store import Store
+
+    try:
+        names = {machine.name for machine in Store(Settings.load().state_dir).machines()}
+    except RemoteRuntimeError:
+        return []
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -1,0 +1,298 @@
+"""One machine, and the verbs on it besides connect: ask for its status, read its log, stop it, clean it up.
+
+Everything here is synchronous, bounded by a ``timeout`` in seconds, prints nothing and prompts only through ``ask``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+import psutil
+
+from remote_runtime import bootstrap
+from remote_runtime._threads import Deadline
+from remote_runtime.errors import AlreadyConnected, InstanceError, RemoteRuntimeError
+from remote_runtime.events import EventSink, Notice, log_event, step
+from remote_runtime.model import Instance, InstanceSpec, InstanceState, Question, Remembered, ServerInfo
+from remote_runtime.providers import load_provider
+from remote_runtime.providers._processes import end
+from remote_runtime.settings import Settings
+from remote_runtime.store import Store
+
+if TYPE_CHECKING:
+    from remote_runtime.providers import Provider
+    from remote_runtime.ssh import Connection
+
+_LONG_SECONDS = 600.0
+_ANSWER_SECONDS = 5.0
+
+HostState = Literal["connected", "disconnected"]
+
+
+@dataclass(frozen=True)
+class MachineSummary:
+    """One line of the list: ``state`` is whether a process of this host (``pid``) keeps it connected now.
+
+    ``url`` is without the token, and ``""`` if the machine was never connected.
+    """
+
+    name: str
+    provider: str
+    state: HostState
+    url: str
+    pid: int | None
+
+
+@dataclass(frozen=True)
+class MachineStatus:
+    """A machine as it answered just now.
+
+    ``answers`` tells whether an HTTP request through the forward came back (None: there is no forward).  ``error``
+    is why the machine could not be asked for its ``server``, which is None too if none runs.
+    """
+
+    summary: MachineSummary
+    instance: InstanceState
+    detail: str
+    server: ServerInfo | None
+    answers: bool | None
+    error: RemoteRuntimeError | None
+
+
+class Machine:
+    """One machine, by its name at its provider.
+
+    ``user`` as for :func:`remote_runtime.api.connect`; ``ask`` may be asked for passphrases (None: nobody is there).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        provider: str = "gce",
+        user: str | None = None,
+        settings: Settings | None = None,
+        ask: Question | None = None,
+        on_event: EventSink = log_event,
+    ) -> None:
+        self.name = name
+        self.provider = provider
+        self.settings = settings or Settings.load()
+        self.store = Store(self.settings.state_dir)
+        self._user = user
+        self._ask = ask
+        self._on_event = on_event
+
+    # -- what is remembered here --------------------------------------------------------------------------------------
+
+    def remembered(self) -> Remembered:
+        """What this host knows of the machine.
+
+        Raises :class:`InstanceError` (``instance_not_found``) if it never was connected from here.
+        """
+        found = self.store.load(self.provider, self.name)
+        if found is None or not found.url:
+            raise InstanceError(
+                f"{self.name} ({self.provider}) was never connected from this computer",
+                hint="`remote-runtime list` shows what is known here; `remote-runtime connect` connects a machine.",
+            )
+        return found
+
+    def summary(self) -> MachineSummary:
+        """Its line in the list."""
+        found = self.store.load(self.provider, self.name) or Remembered(self.name, self.provider)
+        held = self.store.held(self.provider, self.name)
+        url = f"http://localhost:{found.local_port}{found.base_url}" if found.local_port else ""
+        state: HostState = "connected" if held else "disconnected"
+        return MachineSummary(self.name, self.provider, state, url, (found.host_pid or None) if held else None)
+
+    # -- what the machine says ----------------------------------------------------------------------------------------
+
+    def status(self, *, timeout: float = 30) -> MachineStatus:
+        """Ask the provider, the forward and the server.
+
+        Raises :class:`InstanceError` if there is no such machine; that it can't be reached is part of the answer.
+        """
+        deadline = Deadline(timeout)
+        summary = self.summary()
+        instance = self._find()
+        answers = _answers(summary, deadline) if summary.state == "connected" else None
+        server, problem = None, None
+        if instance.state not in ("stopped", "stopping"):
+            try:
+                title = f"Asking for the Jupyter server on {self.name}"
+                with self._login(instance, deadline, "status", title) as connection:
+                    server = bootstrap.server_status(connection, deadline)
+            except RemoteRuntimeError as error:
+                problem = error
+        return MachineStatus(summary, instance.state, instance.detail, server, answers, problem)
+
+    def logs(self, *, lines: int = 200, timeout: float = 60) -> list[str]:
+        """The newest ``lines`` of the Jupyter server's log."""
+        deadline = Deadline(timeout)
+        title = f"Reading Jupyter's log on {self.name}"
+        with self._login(self._running(), deadline, "logs", title) as connection:
+            return bootstrap.server_log(connection, deadline, lines=lines)
+
+    # -- ending -----------------------------------------------------------------------------------------------------
+
+    def _disconnect(self, deadline: Deadline) -> None:
+        """End the process of ours on this host that keeps the machine connected, if there is one.
+
+        It is asked to end, and killed if it does not.  A connection of this very process is left alone.
+        Raises :class:`AlreadyConnected` if that process can't be told from others.
+        """
+        if not self.store.held(self.provider, self.name):
+            return
+        found = self.store.load(self.provider, self.name) or Remembered(self.name, self.provider)
+        if found.host_pid == os.getpid():
+            return
+        process = _same_process(found.host_pid, found.host_started)
+        if process is None:
+            if not self.store.held(self.provider, self.name):
+                return  # it ended just now
+            raise AlreadyConnected(
+                f"Another process on this computer is connecting to {self.name} just now",
+                hint="Wait until it is connected, or end it with Ctrl-C where it was started, and try again.",
+            )
+        with step(self._on_event, "disconnect", f"Ending process {process.pid}, which keeps {self.name} connected"):
+            if not end([process], deadline):
+                raise RemoteRuntimeError(
+                    f"Process {process.pid}, which keeps {self.name} connected, does not end",
+                    hint="End it as the user who started it, and try again.",
+                    code="process_not_ended",
+                )
+
+    def stop(self, *, machine: bool = False, timeout: float = 60) -> bool:
+        """Stop the Jupyter server, and the connection to it; return whether a server ran.
+
+        A sandbox's own SSH server ends with it.  With ``machine`` the machine is stopped too, also if the server
+        can't be reached any more.
+        """
+        return self.stop_by(machine, Deadline(timeout))
+
+    def stop_by(self, machine: bool, deadline: Deadline) -> bool:
+        """:meth:`stop` with a deadline, which another thread may cancel."""
+        instance = self._find()
+        self._disconnect(deadline)
+        ran = False
+        if instance.state not in ("stopped", "stopping"):
+            # A machine that does not answer must leave time to stop it all the same.
+            asking = deadline.sooner(deadline.bounded(_LONG_SECONDS) / 2) if machine else deadline
+            try:
+                with self._login(instance, asking, "stop", f"Stopping Jupyter on {self.name}") as connection:
+                    ran = bootstrap.stop_server(connection, asking)
+            except RemoteRuntimeError as error:
+                if not machine:
+                    raise
+                self._on_event(Notice("server_not_stopped", f"Jupyter was not stopped: {error.message}", "warning"))
+            if machine or self.provider == "sandbox":
+                with step(self._on_event, "machine", f"Stopping {self.name}"):
+                    self._provider().stop(self.name, deadline)
+        return ran
+
+    def delete(self, *, timeout: float = 60) -> None:
+        """Delete the machine and all that is on it.
+
+        Its port and token stay remembered, so that a machine made anew under its name gets the same URL.
+        """
+        deadline = Deadline(timeout)
+        self._find()
+        self._disconnect(deadline)
+        with step(self._on_event, "machine", f"Deleting {self.name}"):
+            self._provider().delete(self.name, deadline)
+
+    def uninstall(self, *, timeout: float = 60) -> list[str]:
+        """Remove all of ours from the machine, and what this host remembers of it; return what was removed."""
+        deadline = Deadline(timeout)
+        instance = self._running()
+        self._disconnect(deadline)
+        title = f"Removing what remote-runtime put on {self.name}"
+        with self._login(instance, deadline, "uninstall", title) as connection:
+            removed = bootstrap.uninstall(connection, deadline)
+        self.store.forget(self.provider, self.name)
+        return removed
+
+    # -- making -----------------------------------------------------------------------------------------------------
+
+    def create(self, *, timeout: float = 60) -> Instance:
+        """Make the machine, running."""
+        with step(self._on_event, "machine", f"Creating {self.name}"):
+            return self._provider().create(InstanceSpec(self.name), Deadline(timeout))
+
+    def start(self, *, timeout: float = 60) -> Instance:
+        """Start the machine (its Jupyter server is started by connect)."""
+        with step(self._on_event, "machine", f"Starting {self.name}"):
+            return self._provider().start(self.name, Deadline(timeout))
+
+    # -- helpers ----------------------------------------------------------------------------------------------------
+
+    def _provider(self) -> Provider:
+        from remote_runtime.ssh.config import lookup
+
+        return load_provider(self.provider, self.settings, lookup=partial(lookup, user=self._user))
+
+    def _find(self) -> Instance:
+        instance = self._provider().find(self.name)
+        if instance is None:
+            raise InstanceError(
+                f"There is no machine {self.name} at the provider {self.provider}",
+                hint="`remote-runtime list` shows the machines that are known here.",
+            )
+        return instance
+
+    def _running(self) -> Instance:
+        instance = self._find()
+        if instance.state in ("stopped", "stopping"):
+            raise InstanceError(
+                f"{self.name} is {instance.state}, so it can't be asked",
+                hint="Start it first: remote-runtime start, with the same name and options.",
+                code="instance_stopped",
+            )
+        return instance
+
+    @contextmanager
+    def _login(self, instance: Instance, deadline: Deadline, name: str, title: str) -> Iterator[Connection]:
+        """A connection for what the block does there, which is told as the step ``name``."""
+        from remote_runtime import ssh
+
+        with step(self._on_event, "ssh", f"Logging in to {self.name}"):
+            endpoint = instance.resolve(deadline)
+            connection = ssh.connect(endpoint, ask=self._ask, on_event=self._on_event, deadline=deadline)
+        with connection, step(self._on_event, name, title):
+            yield connection
+
+
+# -- processes and answers on this host -------------------------------------------------------------------------------
+
+
+def _same_process(pid: int, started: float) -> psutil.Process | None:
+    """The process ``pid`` if it is the one that started at that moment, and not another that got its number."""
+    with suppress(psutil.Error):
+        if pid > 0:
+            process = psutil.Process(pid)
+            # The start time is computed from the clock, which may have been set meanwhile, if only by a bit.
+            return process if abs(process.create_time() - started) < 2 else None
+    return None
+
+
+def _answers(summary: MachineSummary, deadline: Deadline) -> bool:
+    """Whether Jupyter answers through the forward; the version that is asked for is no secret and needs none."""
+    import http.client
+
+    port, _, path = summary.url.removeprefix("http://localhost:").partition("/")
+    if not port:
+        return False
+    connection = http.client.HTTPConnection("127.0.0.1", int(port), timeout=deadline.bounded(_ANSWER_SECONDS))
+    try:
+        connection.request("GET", f"/{path}api", headers={"Host": f"localhost:{port}"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()

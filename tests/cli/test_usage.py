@@ -1,0 +1,183 @@
+"""Calls that can't work are told so in words, with exit status 2, before anything is touched."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from remote_runtime.cli import main
+from remote_runtime.cli.app import COMMANDS
+from remote_runtime.settings import Settings
+from tests.cli.conftest import json_lines, run
+
+pytestmark = pytest.mark.usefixtures("settings")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["conect", "x"], ["Did you mean connect?"]),
+        (["zzz"], ["The commands are: connect, url,"]),
+        (["connect"], ["No machine was named", "connect NAME", "connect user@host[:port]", "connect --sandbox"]),
+        (["stop"], ["No machine was named", "stop --sandbox"]),
+        (["url", "a", "b"], ["2 machines", "url --sandbox"]),
+        (["connect", "me@host", "--sandbox"], ["Two machines", "connect --sandbox"]),
+        (["connect", "a", "--instance", "b"], ["2 machines"]),
+        (["connect", "--sandbox", "--provider", "ssh"], ["contradict"]),
+        (["connect", "a", "--provider", "aws"], ["--provider", "aws"]),
+        (["connect", "a", "--prot", "1"], ["--prot", "Did you mean", "--port"]),
+        (["connect", "a", "--port", "0"], ["--port", "1 to 65535", "auto"]),
+        (["connect", "a", "--timeout", "nan"], ["--timeout", "more than 0"]),
+        (["connect", "a", "-L", "80:x"], ["-L", "6006:localhost:6006"]),
+        (["connect", "a", "--port", "80", "-L", "80:h:80"], ["80 was named twice"]),
+        (["connect", "a", "--allow-origin", "*"], ["--allow-origin", "https://colab.research.google.com"]),
+        (["connect", "a", "--host-key", "abc"], ["--host-key", "SHA256:"]),
+        (["connect", "a", "--python", ""], ["--python", "empty"]),
+        (["connect", "a", "-q", "-v"], ["contradict"]),
+        (["connect", "--sandbox", "--zone", "here"], ["--zone means nothing", "sandbox"]),
+        (["connect", "me@host", "--user", "you"], ["Two users"]),
+        (["connect", "--", "-rf"], ["can't be the name"]),
+        (["logs", "a", "-n", "0"], ["--lines"]),
+        (["stop", "--all", "a"], ["contradict"]),
+        (["delete", "--sandbox"], ["confirmation", "--yes"]),
+        (["uninstall", "me@host"], ["confirmation", "--yes"]),
+    ],
+)
+def test_wrong_calls(arguments: list[str], said: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    where = 1 if "--" in arguments else len(arguments)
+    assert main([*arguments[:where], "--json", *arguments[where:]]) == 2
+    shown = capsys.readouterr()
+    [error] = json_lines(shown.out)
+    assert (error["event"], error["retryable"]) == ("error", False)
+    assert error["code"] in ("usage", "confirmation_needed")
+    for text in (f"{error['message']}\n{error['hint']}", shown.err):
+        assert all(word in text for word in said), text
+
+
+def test_a_wrong_call_writes_nothing_to_stdout_and_shows_no_traceback_unless_asked() -> None:
+    plain = run("connect", "a", "--port", "0")
+    assert (plain.returncode, plain.stdout) == (2, "")
+    assert plain.stderr.startswith("error: ")
+    assert "Traceback" in run("connect", "a", "--port", "0", "-v").stderr
+
+
+def test_a_name_of_two_providers(settings: Settings) -> None:
+    assert run("create", "--sandbox", "--instance", "twice").returncode == 0
+    from remote_runtime.model import Remembered
+    from remote_runtime.store import Store
+
+    Store(settings.state_dir).save(Remembered("twice", "ssh", local_port=1234, token="t"))
+    answer = run("url", "twice")
+    assert answer.returncode == 2
+    assert "sandbox and ssh" in answer.stderr
+    assert "remote-runtime url --sandbox --instance twice" in answer.stderr
+    assert run("url", "twice", "--provider", "ssh").stdout == "http://localhost:1234/?token=t\n"
+    assert run("delete", "--sandbox", "--instance", "twice", "-y").returncode == 0
+    assert run("url", "twice").stdout == "http://localhost:1234/?token=t\n"
+
+
+def test_what_this_version_lacks_is_said() -> None:
+    answer = run("connect", "trainer", "--zone", "us-central1-a", "--json")
+    assert answer.returncode == 1
+    assert json_lines(answer.stdout)[-1]["code"] == "provider_unavailable"
+    assert "--sandbox" in answer.stderr
+
+
+def test_options_come_from_the_environment_and_the_profile(settings: Settings) -> None:
+    assert "REMOTE_RUNTIME_PORT" in run("connect", "a", REMOTE_RUNTIME_PORT="x").stderr
+    assert "'y'" in run("connect", "a", "--port", "y", REMOTE_RUNTIME_PORT="1").stderr
+    assert "sandbox (sandbox) was never connected" in run("url", REMOTE_RUNTIME_SANDBOX="1").stderr
+    assert "me@host (ssh) was never" in run("url", REMOTE_RUNTIME_INSTANCE="me@host").stderr
+    settings.config_dir.mkdir(parents=True)
+    profile = settings.config_dir / "config.toml"
+    profile.write_text('provider = "ssh"\ninstance = "gpu"\nzone = "one"\nforward = "1:h:2"\nall = true\ntimeout = 5\n')
+    assert "gpu (ssh) was never" in run("url").stderr
+    assert "box (sandbox) was never" in run("url", "box", REMOTE_RUNTIME_PROVIDER="sandbox").stderr
+    assert "1 was named twice" in run("connect", "gpu", "--port", "1").stderr
+    assert "No machine is known" not in run("stop", "--sandbox").stderr  # --all is for one call, whatever a file says
+    profile.write_text("timeout = -1\n")
+    assert "the profile, its entry timeout" in run("url", "gpu").stderr
+    profile.write_text("not toml")
+    answer = run("list", "--json")
+    assert answer.returncode == 2
+    assert json_lines(answer.stdout)[0]["code"] == "profile_unreadable"
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    def shown(*arguments: str) -> tuple[int, str, str]:
+        return main(arguments), *capsys.readouterr()
+
+    status, overview, _ = shown("--help")
+    assert status == 0
+    for name in COMMANDS:
+        assert f"  {name} " in overview
+        status, text, errors = shown(name, "--help")
+        assert (status, errors) == (0, "")
+        assert "--json" in text
+        assert "[NAME|TARGET]" in text or name == "list"
+    assert "remote-runtime connect --sandbox" in shown("connect", "--help")[1]
+    assert shown() == (2, "", overview)
+
+
+def test_the_version() -> None:
+    from remote_runtime import __version__
+
+    assert run("--version").stdout == f"remote-runtime {__version__}\n"
+
+
+SEEN = """
+import os, sys
+os.environ.update({environment})
+from remote_runtime.cli import main
+try:
+    main({arguments})
+except SystemExit:
+    pass
+heavy = [name for name in ("paramiko", "google", "cryptography", "rich", "asyncssh") if name in sys.modules]
+sys.stderr.write("heavy:" + ",".join(heavy))
+"""
+COMPLETING = {"_REMOTE_RUNTIME_COMPLETE": "bash_complete", "COMP_CWORD": "1", "COMP_WORDS": "remote-runtime con"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (["--help"], {}),
+        (["connect", "--help"], {}),
+        (["--version"], {}),
+        (["connect"], {}),
+        ([], COMPLETING),
+        ([], {**COMPLETING, "COMP_CWORD": "2", "COMP_WORDS": "remote-runtime connect --p"}),
+        (["list"], {}),
+    ],
+)
+def test_light_calls_import_nothing_heavy(arguments: list[str], environment: dict[str, str]) -> None:
+    code = SEEN.format(arguments=arguments, environment=environment)
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert answer.stderr.endswith("heavy:"), answer.stderr
+
+
+def test_shells_complete_commands_options_and_names(settings: Settings) -> None:
+    from remote_runtime.model import Remembered
+    from remote_runtime.store import Store
+
+    Store(settings.state_dir).save(Remembered("trainer", "ssh"))
+    program = str(Path(sys.executable).with_name("remote-runtime"))
+    for words, number, expected in [
+        ("remote-runtime con", "1", "connect"),
+        ("remote-runtime stop tra", "2", "trainer"),
+        ("remote-runtime connect --rem", "2", "--remote-port"),
+    ]:
+        environment = {**COMPLETING, "COMP_WORDS": words, "COMP_CWORD": number}
+        answer = subprocess.run(
+            [program],
+            env={"HOME": str(settings.home), "REMOTE_RUNTIME_HOME": str(settings.state_dir.parent), **environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert expected in answer.stdout, answer.stderr
