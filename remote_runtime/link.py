@@ -6,24 +6,31 @@ On every connect and reconnect it asks for a fresh endpoint (``resolve``), logs 
 
 from __future__ import annotations
 
+import random
 import threading
+import time
 from collections.abc import Callable
 from types import TracebackType
 
-from remote_runtime import ssh
-from remote_runtime._threads import Deadline, ThreadGroup, backoff
+from remote_runtime import recovery, ssh
+from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.errors import NetworkError, RemoteRuntimeError
 from remote_runtime.events import EventSink, LinkChanged, LinkState, step
 from remote_runtime.model import Endpoint, Question, ServerInfo
+from remote_runtime.recovery import Down, Over, Up
 from remote_runtime.stream import Sink, Stream
 
 Resolve = Callable[[Deadline], Endpoint]
 Prepare = Callable[[ssh.Connection, Deadline], ServerInfo]
 
-PROBE_EVERY_SECONDS = 5.0
-PROBE_SECONDS = 9.0
-"""A peer that has not answered a probe for so long is taken for dead."""
+PROBE_EVERY_SECONDS = 3.0
+SUSPECT_SECONDS = 3.0
+"""A peer that has not answered a probe for so long is suspected dead: a new login is raced against its answer."""
 
+SLEPT_SECONDS = 5.0
+"""A clock that has gone so much further than the wait that was asked for says that this computer slept."""
+
+LOGIN_SECONDS = 15.0
 ATTEMPT_SECONDS = 180.0
 """One attempt to come back; generous, since the server may have to be started again."""
 
@@ -52,13 +59,13 @@ class Link:
         self._lock = threading.Lock()
         self._news = threading.Event()  # something for the supervisor to look at
         self._over = threading.Event()
-        self._closing = threading.Event()
+        self._status: recovery.State = Up()
         self._prepare_wanted = ""
+        self._probe: threading.Event | None = None  # asked, and not known to be answered
+        self._suspect = False
         self._attempt = deadline
         self._connection: ssh.Connection | None = None
         self._listeners: list[Callable[[], None]] = []
-        self.error: RemoteRuntimeError | None = None
-        self.state: LinkState = "connected"
         with step(on_event, "ssh", f"Logging in to {name}"):
             connection = ssh.connect(resolve(deadline), ask=ask, on_event=on_event, deadline=deadline)
         try:
@@ -73,17 +80,24 @@ class Link:
 
     # -- what others use -----------------------------------------------------------------------------------------------
 
+    @property
+    def state(self) -> LinkState:
+        """``connected``, ``reconnecting``, ``failed`` or ``closed``."""
+        return _public(self._status)
+
     def connection(self) -> ssh.Connection:
         """The connection of this moment.
 
         Raises :class:`NetworkError` with code ``reconnecting`` while there is none, or the final error.
         """
         with self._lock:
-            connection, ready = self._connection, self.state == "connected"
-        if connection and ready:
+            connection, status = self._connection, self._status
+        if connection and isinstance(status, Up):
             return connection
-        raise self.error or NetworkError(
-            f"The link to {self._name} is {self.state}", hint="It comes back by itself.", code="reconnecting"
+        if isinstance(status, Over) and status.error:
+            raise status.error
+        raise NetworkError(
+            f"The link to {self._name} is {_public(status)}", hint="It comes back by itself.", code="reconnecting"
         )
 
     def open_stream(self, host: str, port: int, sink: Sink) -> Stream:
@@ -102,8 +116,8 @@ class Link:
     def wait(self, seconds: float | None = None) -> None:
         """Wait until the link is closed, or for ``seconds``.  Raises the final error if it failed for good."""
         Deadline(seconds).wait(self._over)
-        if self.error:
-            raise self.error
+        if isinstance(self._status, Over) and self._status.error:
+            raise self._status.error
 
     def close(self) -> None:
         """End the connection and the thread; safe to call twice."""
@@ -112,14 +126,11 @@ class Link:
             connection, self._connection = self._connection, None
         if connection:
             connection.close()
-        if self.state != "failed":
-            self._change("closed")
-        self._over.set()
 
     # -- the supervisor ------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        self._closing.set()
+        self._move(recovery.closed(self._status))
         self._attempt.cancel()
         self._news.set()
         with self._lock:
@@ -128,89 +139,121 @@ class Link:
             connection.close()  # whatever waits for an answer of the VM wakes up
 
     def _supervise(self) -> None:
-        while not self._closing.is_set():
-            told = self._news.wait(PROBE_EVERY_SECONDS)
-            self._news.clear()
-            if self._closing.is_set():
-                return
-            reason = self._trouble(probe=not told)
-            if reason and not self._recover(reason):
-                return
+        while not isinstance(self._status, Over):
+            if isinstance(self._status, Up):
+                self._watch()
+            elif self._rest(self._status.retry_at - time.monotonic()):
+                self._come_back()
 
-    def _trouble(self, *, probe: bool) -> str:
+    def _watch(self) -> None:
+        """Look after a link that is up, for one interval."""
+        self._rest(SUSPECT_SECONDS if self._probe else PROBE_EVERY_SECONDS)
+        trouble = self._trouble()
+        if trouble:
+            self._move(recovery.lost(self._status, trouble, time.monotonic()))
+
+    def _trouble(self) -> str:
         """Why the link has to be brought up again; empty if all is well."""
         connection = self._connection
         if connection is None or not connection.alive:
             return "the connection was lost"
         if self._prepare_wanted:
             return self._prepare_wanted
-        if probe:
-            try:
-                connection.probe(Deadline(PROBE_SECONDS))
-            except NetworkError:
-                return f"no sign of life for {PROBE_SECONDS:g} s"
+        if self._probe is None:
+            self._probe = connection.probe()
+            self._asked = time.monotonic()
+        elif self._probe.is_set():
+            self._probe = None
+        elif time.monotonic() - self._asked >= SUSPECT_SECONDS:
+            self._suspect = True
+            return f"no sign of life for {SUSPECT_SECONDS:g} s"
         return ""
 
-    def _recover(self, reason: str) -> bool:
-        """Try until the link is up again; False if it never will be."""
-        for pause in backoff():
-            self._change("reconnecting", reason, pause)
-            if self._pause(pause):
-                return False
-            try:
-                self._establish()
-            except RemoteRuntimeError as error:
-                if self._closing.is_set():
-                    return False
-                if not error.retryable:
-                    self._fail(error)
-                    return False
-                reason = error.message
-                continue
-            self._change("connected")
+    def _rest(self, seconds: float) -> bool:
+        """Wait for news, up to ``seconds``; whether nothing came up before."""
+        if seconds <= 0:
+            return True
+        asleep_at = time.time()
+        told = self._news.wait(seconds)
+        self._news.clear()
+        if time.time() - asleep_at > seconds + SLEPT_SECONDS:
+            self._status = recovery.hurried(self._status, time.monotonic())
+        return not told
+
+    def _come_back(self) -> None:
+        """Make one attempt."""
+        try:
+            self._establish()
+        except RemoteRuntimeError as error:
+            if self._old_is_back():
+                self._up_again()
+            else:
+                jitter = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
+                self._move(recovery.failed(self._status, error, time.monotonic(), jitter))
+        else:
+            self._up_again()
+
+    def _up_again(self) -> None:
+        self._suspect = False
+        self._probe = None
+        self._move(recovery.succeeded(self._status))
+        if isinstance(self._status, Up):
             for tell in self._listeners:
                 tell()
-            return True
-        raise AssertionError("unreachable: backoff never ends")
-
-    def _pause(self, seconds: float) -> bool:
-        """Wait before an attempt; True if the link is being closed."""
-        deadline = Deadline(seconds)
-        while not self._closing.is_set() and not deadline.expired:
-            self._news.wait(deadline.remaining())
-            if not self._closing.is_set():
-                self._news.clear()
-        return self._closing.is_set()
 
     def _establish(self) -> None:
+        """Log in, unless the connection is fine and only its server was in doubt; then prepare."""
         self._attempt = Deadline(ATTEMPT_SECONDS)
         connection = self._connection
-        if connection is None or not connection.alive:
+        if connection is None or not connection.alive or self._suspect:
+            fresh = ssh.connect(
+                self._resolve(self._attempt),
+                ask=None,
+                on_event=self._on_event,
+                deadline=self._attempt.sooner(LOGIN_SECONDS),
+            )
+            if self._old_is_back():
+                fresh.close()
+                return
+            self._adopt(fresh)
             if connection:
                 connection.close()
-            endpoint = self._resolve(self._attempt)
-            connection = ssh.connect(endpoint, ask=None, on_event=self._on_event, deadline=self._attempt)
-            self._adopt(connection)
-        if self._closing.is_set():
-            connection.close()
+            connection = fresh
+        if isinstance(self._status, Over):  # closed meanwhile: what was adopted after that is closed by close()
             self._attempt.cancel()
         self._prepare_wanted = ""
         self.server = self._prepare(connection, self._attempt)
 
+    def _old_is_back(self) -> bool:
+        """Whether the connection that was suspected dead has answered after all."""
+        connection = self._connection
+        return bool(self._suspect and self._probe and self._probe.is_set() and connection and connection.alive)
+
     def _adopt(self, connection: ssh.Connection) -> None:
         with self._lock:
             self._connection = connection
-        connection.on_lost(self._news.set)
+        connection.on_change(self._hear)
 
-    def _fail(self, error: RemoteRuntimeError) -> None:
-        self.error = error
-        self._change("failed", error.message)
-        self._over.set()
+    def _hear(self) -> None:
+        """The connection ended, or answered a probe."""
+        if isinstance(self._status, Down) and self._old_is_back():
+            self._attempt.cancel()  # no need to go on with a new login
+        if not (self._probe and self._probe.is_set() and isinstance(self._status, Up)):
+            self._news.set()
 
-    def _change(self, state: LinkState, reason: str = "", retry_in: float | None = None) -> None:
+    def _move(self, status: recovery.State) -> None:
+        """Take on a state, and tell what changed."""
         with self._lock:
-            self.state = state
-        self._on_event(LinkChanged(state, reason, retry_in))
+            before, self._status = self._status, status
+        if isinstance(status, Down):
+            self._on_event(LinkChanged("reconnecting", status.reason, max(0.0, status.retry_at - time.monotonic())))
+        elif isinstance(status, Over) and status.error:
+            if not isinstance(before, Over):
+                self._on_event(LinkChanged("failed", status.error.message))
+        elif _public(before) != _public(status):
+            self._on_event(LinkChanged(_public(status)))
+        if isinstance(status, Over):
+            self._over.set()
 
     def __enter__(self) -> Link:
         return self
@@ -219,3 +262,9 @@ class Link:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _public(status: recovery.State) -> LinkState:
+    if isinstance(status, Over):
+        return "failed" if status.error else "closed"
+    return "connected" if isinstance(status, Up) else "reconnecting"

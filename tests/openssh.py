@@ -170,6 +170,14 @@ class Sshd:
         _end(connections)
         return len(connections)
 
+    def signal(self, number: int, *, connections_only: bool = False) -> None:
+        """Send a signal to the processes that serve its connections, and to the listener unless told not to."""
+        assert self._process is not None, "it does not run"
+        for process in filter(_is_sshd, _descendants(self._process.pid)):
+            process.send_signal(number)
+        if not connections_only:
+            self._process.send_signal(number)
+
     @property
     def log(self) -> str:
         """What it logged until now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
 
@@ -16,7 +16,7 @@ from remote_runtime.errors import NetworkError
 from remote_runtime.events import EventSink
 from remote_runtime.model import Command, Dial, Endpoint, Jump, Question
 from remote_runtime.ssh import auth, dial, hostkeys
-from remote_runtime.ssh.failures import lost, refused, translated
+from remote_runtime.ssh.failures import refused, translated
 from remote_runtime.ssh.process import RemoteProcess
 from remote_runtime.ssh.proxy_command import ProxyCommand
 from remote_runtime.ssh.streams import WINDOW_BYTES, StreamPump
@@ -122,19 +122,19 @@ def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) ->
 
 
 class _Transport(paramiko.Transport):
-    """A Transport that says when it has ended; its thread's end is the one sure sign."""
+    """A Transport that tells of its end, of which its thread's end is the one sure sign."""
 
     def __init__(self, sock: dial.SocketLike, **options: Any) -> None:
         super().__init__(sock, **options)
         self.ended = threading.Event()
-        self.on_end: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
 
     def run(self) -> None:
         try:
             super().run()
         finally:
             self.ended.set()
-            self.on_end()
+            self.on_change()
 
 
 def _no_handshake(endpoint: Endpoint, error: Exception, *, greeted: bool) -> NetworkError:
@@ -184,9 +184,10 @@ class Connection:
         """The name of the cipher by which this side sends."""
         return self._transport.local_cipher
 
-    def on_lost(self, tell: Callable[[], None]) -> None:
-        """Have ``tell`` called, from any thread, once the connection has ended (at once if it has already)."""
-        self._transport.on_end = tell
+    def on_change(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called, from any thread, when the connection has ended (at once if it has already), and when
+        a probe was answered."""
+        self._transport.on_change = tell
         if self._transport.ended.is_set():
             tell()
 
@@ -228,16 +229,22 @@ class Connection:
             except paramiko.ChannelException as error:
                 raise refused((host, port), error) from error
 
-    def probe(self, deadline: Deadline) -> None:
-        """Ask the server for a sign of life (any answer will do).
+    def probe(self) -> threading.Event:
+        """Ask the server for a sign of life; the event is set when an answer, any answer, has come.
 
-        Raises :class:`TimedOut` without one, and closes the connection then: only an answer proves life.
+        A connection that ends without one leaves it unset.  Only one probe should be under way at a time.
         """
-        with translated("waiting for a sign of life"):
-            request = self._transport.global_request
-            self._bounded(lambda: request("keepalive@openssh.com", wait=True), deadline, "waiting for a sign of life")
-        if not self._transport.is_active():
-            raise lost("it ended")
+        answered = threading.Event()
+
+        def ask() -> None:
+            with suppress(paramiko.SSHException, OSError, EOFError):
+                self._transport.global_request("keepalive@openssh.com", wait=True)
+                if self._transport.is_active():
+                    answered.set()
+                    self._transport.on_change()
+
+        self._waiting.spawn("ssh-probe", ask)
+        return answered
 
     def close(self) -> None:
         """End the connection and everything on it; safe to call twice."""

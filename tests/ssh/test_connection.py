@@ -313,15 +313,16 @@ def test_a_server_that_forbids_forwarding_says_so(start_sshd: StartSshd) -> None
 def test_a_living_server_answers_a_probe_and_a_cut_is_told(sshd: Sshd) -> None:
     lost = threading.Event()
     with log_in(sshd.endpoint()) as connection:
-        connection.on_lost(lost.set)
-        connection.probe(Deadline(10))
+        connection.on_change(lost.set)
+        assert connection.probe().wait(10)
+        lost.clear()  # it was told of the answer as well
         sshd.kill_connections()
         assert lost.wait(10)
         assert not connection.alive
         with pytest.raises(NetworkError):
             connection.execute("true", Deadline(5))
         told_late = threading.Event()
-        connection.on_lost(told_late.set)
+        connection.on_change(told_late.set)
         assert told_late.is_set()
 
 

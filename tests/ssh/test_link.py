@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import signal
 import socket
 import threading
 import time
@@ -86,7 +87,7 @@ def test_a_cut_heals_and_prepares_again(sshd: Sshd) -> None:
         story.until("connected")
         assert told.wait(10)
         assert story.prepared == 2
-        link.connection().probe(Deadline(10))
+        assert link.connection().probe().wait(10)
 
 
 def test_a_machine_that_comes_back_at_another_address_is_found(start_sshd: StartSshd) -> None:
@@ -186,6 +187,31 @@ def test_closing_while_it_tries_to_come_back_takes_no_time(sshd: Sshd) -> None:
         assert time.monotonic() - started < 5
         accepted.close()
     assert link.state == "closed"
+
+
+def test_a_frozen_machine_is_suspected_and_taken_back_when_it_thaws(sshd: Sshd) -> None:
+    """Its kernel still accepts connections; only an answer of its sshd proves life."""
+    story = Story(sshd.endpoint)
+    with story.link() as link:
+        before = link.connection()
+        sshd.signal(signal.SIGSTOP)
+        assert story.until("reconnecting").reason.startswith("no sign of life")
+        sshd.signal(signal.SIGCONT)
+        story.until("connected")
+        assert link.connection() is before  # its streams go on: nothing was cut
+        assert story.prepared == 1
+
+
+def test_a_machine_that_stays_frozen_is_given_up_for_a_new_login(sshd: Sshd) -> None:
+    story = Story(sshd.endpoint)
+    with story.link() as link:
+        before = link.connection()
+        sshd.signal(signal.SIGSTOP, connections_only=True)
+        story.until("reconnecting")
+        story.until("connected")
+        assert link.connection() is not before
+        assert story.prepared == 2
+        sshd.signal(signal.SIGCONT)
 
 
 def test_a_wait_can_be_bounded(sshd: Sshd) -> None:

@@ -1,0 +1,110 @@
+"""What to do about a link that was lost.  Pure: what happened goes in, the next state comes out.
+
+::
+
+    Up ──lost──▶ Down ──succeeded──▶ Up
+                 │  ▲
+                 └──┘ failed: another attempt at `retry_at`
+                 │
+                 └──failed for good──▶ Over ◀──closed── Up, Down
+
+The :class:`~remote_runtime.link.Link` makes the attempts and tells the time; nothing here waits or does IO.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Union
+
+from remote_runtime.errors import AuthenticationFailed, NetworkError, RemoteRuntimeError, TimedOut
+
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 5.0
+
+SILENT_PAUSE_SECONDS = 0.5
+"""The longest pause while nothing answers at all: such an attempt has waited long enough itself, and the next one is
+what notices that the network is back."""
+
+BOOT_SECONDS = 90.0
+"""For so long after a sign of booting, a login that is refused proves nothing: sshd answers before it has the keys."""
+
+DENIALS = 2
+"""A good key may be refused once, if it has just been renewed; refused again, it is not good."""
+
+
+@dataclass(frozen=True)
+class Up:
+    """Connected and prepared."""
+
+
+@dataclass(frozen=True)
+class Down:
+    """Lost since ``since``, for ``reason``; the next attempt is due at ``retry_at``.  Moments are monotonic seconds."""
+
+    reason: str
+    since: float
+    retry_at: float
+    attempts: int = 0
+    denials: int = 0
+    booting_until: float = 0.0
+
+
+@dataclass(frozen=True)
+class Over:
+    """Closed, or failed for good because of ``error``."""
+
+    error: RemoteRuntimeError | None = None
+
+
+State = Union[Up, Down, Over]
+
+
+def lost(state: State, reason: str, now: float) -> State:
+    """The connection ended, or its server is gone: the first attempt to come back is due at once."""
+    return Down(reason, since=now, retry_at=now) if isinstance(state, Up) else state
+
+
+def hurried(state: State, now: float) -> State:
+    """Something suggests that the network is back: the next attempt is due at once."""
+    return replace(state, retry_at=min(now, state.retry_at)) if isinstance(state, Down) else state
+
+
+def succeeded(state: State) -> State:
+    """An attempt brought the link up."""
+    return Up() if isinstance(state, Down) else state
+
+
+def failed(state: State, error: RemoteRuntimeError, now: float, jitter: float) -> State:
+    """An attempt failed with ``error``: when the next one is due, or why there will be none.
+
+    ``jitter`` is a random number in [0.5, 1], which keeps many clients of one machine from coming back in step.
+    """
+    if not isinstance(state, Down):
+        return state
+    denied = isinstance(error, AuthenticationFailed)
+    after = replace(
+        state,
+        reason=error.message,
+        attempts=state.attempts + 1,
+        denials=state.denials + 1 if denied else 0,
+        booting_until=now + BOOT_SECONDS if _may_be_booting(error) else state.booting_until,
+    )
+    final = not error.retryable
+    if denied:
+        final = after.denials >= DENIALS and now >= after.booting_until
+    return Over(error) if final else replace(after, retry_at=now + _pause(after.attempts, error) * jitter)
+
+
+def closed(state: State) -> State:
+    """The user wants no more of it."""
+    return state if isinstance(state, Over) else Over()
+
+
+def _may_be_booting(error: RemoteRuntimeError) -> bool:
+    return isinstance(error, NetworkError)
+
+
+def _pause(attempts: int, error: RemoteRuntimeError) -> float:
+    cap = SILENT_PAUSE_SECONDS if isinstance(error, TimedOut) else LONGEST_PAUSE_SECONDS
+    # The exponent is bounded, since an outage may last for days.
+    return min(cap, FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 10))

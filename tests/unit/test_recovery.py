@@ -1,0 +1,134 @@
+"""What to do about a lost link: every order of happenings, driven by hypothesis."""
+
+from __future__ import annotations
+
+import hypothesis.strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from remote_runtime import recovery
+from remote_runtime.errors import (
+    AuthenticationFailed,
+    HostKeyError,
+    NetworkError,
+    RemoteRuntimeError,
+    ServerError,
+    TimedOut,
+)
+from remote_runtime.recovery import BOOT_SECONDS, LONGEST_PAUSE_SECONDS, SILENT_PAUSE_SECONDS, Down, Over, Up
+
+REFUSED = NetworkError("refused", code="connection_refused")
+SILENT = TimedOut("silent", code="unreachable")
+DENIED = AuthenticationFailed("denied")
+DYING = ServerError("it died", retryable=True)
+CHANGED = HostKeyError("changed", code="host_key_changed")
+STOPPED = ServerError("stopped", code="server_stopped")
+
+
+def fail(state: recovery.State, *errors: RemoteRuntimeError, now: float = 0.0) -> recovery.State:
+    for error in errors:
+        state = recovery.failed(state, error, now, 1.0)
+    return state
+
+
+def down(now: float = 0.0) -> recovery.State:
+    return recovery.lost(Up(), "cut", now)
+
+
+def test_the_first_attempt_is_due_at_once() -> None:
+    assert down(7.0) == Down("cut", since=7.0, retry_at=7.0)
+
+
+def test_pauses_double_up_to_a_cap_and_stay_short_while_nothing_answers() -> None:
+    refused = [fail(down(), *[REFUSED] * times) for times in range(1, 8)]
+    assert [state.retry_at for state in refused if isinstance(state, Down)] == [0.25, 0.5, 1, 2, 4, 5, 5]
+    silent = fail(down(), *[SILENT] * 1000)
+    assert isinstance(silent, Down)
+    assert silent.retry_at == SILENT_PAUSE_SECONDS
+
+
+def test_a_changed_host_key_and_a_server_stopped_on_purpose_are_final_at_once() -> None:
+    assert fail(down(), CHANGED) == Over(CHANGED)
+    assert fail(down(), DYING, STOPPED) == Over(STOPPED)
+
+
+def test_a_refused_login_is_final_the_second_time_but_never_while_it_may_be_booting() -> None:
+    assert isinstance(fail(down(), DENIED), Down)
+    assert fail(down(), DENIED, DENIED) == Over(DENIED)
+    booting = fail(down(), REFUSED, DENIED, DENIED, DENIED)
+    assert isinstance(booting, Down)
+    assert isinstance(fail(booting, DENIED, now=BOOT_SECONDS - 1), Down)
+    assert fail(booting, DENIED, now=BOOT_SECONDS) == Over(DENIED)
+
+
+def test_waking_up_hurries_the_next_attempt_and_nothing_else() -> None:
+    waiting = fail(down(), *[REFUSED] * 9)
+    assert isinstance(waiting, Down)
+    hurried = recovery.hurried(waiting, 2.0)
+    assert isinstance(hurried, Down)
+    assert hurried.retry_at == 2.0
+    assert recovery.hurried(hurried, 3.0) == hurried
+    assert recovery.hurried(Up(), 3.0) == Up()
+
+
+class Recovery(RuleBasedStateMachine):
+    """A link to which anything happens at any time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.state: recovery.State = Up()
+        self.attempts: list[float] = []
+        self.closed = False
+
+    @rule(seconds=st.floats(0, 200))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def the_connection_is_lost(self) -> None:
+        before = self.state
+        self.state = recovery.lost(self.state, "cut", self.now)
+        assert isinstance(before, Up) or self.state == before
+
+    @rule()
+    def the_computer_wakes(self) -> None:
+        self.state = recovery.hurried(self.state, self.now)
+
+    @precondition(lambda self: isinstance(self.state, Down))
+    @rule(error=st.sampled_from([None, REFUSED, SILENT, DENIED, DYING, CHANGED, STOPPED]), jitter=st.floats(0.5, 1.0))
+    def the_next_attempt_is_made(self, error: RemoteRuntimeError | None, jitter: float) -> None:
+        assert isinstance(self.state, Down)
+        assert self.state.retry_at - self.now <= LONGEST_PAUSE_SECONDS, "nobody waits longer than the cap"
+        self.now = max(self.now, self.state.retry_at)
+        self.attempts.append(self.now)
+        if error is None:
+            self.state = recovery.succeeded(self.state)
+            assert self.state == Up()
+            self.attempts.clear()  # an authenticated connection starts the pauses anew
+        else:
+            self.state = recovery.failed(self.state, error, self.now, jitter)
+            assert isinstance(self.state, Down) or self.state == Over(error)
+            assert isinstance(self.state, Down) or not error.retryable
+
+    @rule()
+    def it_is_closed(self) -> None:
+        self.state = recovery.closed(self.state)
+        self.closed = True
+
+    @invariant()
+    def what_is_over_stays_over(self) -> None:
+        if self.closed:
+            assert isinstance(self.state, Over)
+
+    @invariant()
+    def there_is_no_storm_of_attempts(self) -> None:
+        recent = [moment for moment in self.attempts if self.now - moment < 1.0]
+        assert len(recent) <= 8
+
+    @invariant()
+    def a_link_that_is_down_has_an_attempt_ahead(self) -> None:
+        if isinstance(self.state, Down):
+            assert self.state.retry_at <= self.now + LONGEST_PAUSE_SECONDS
+
+
+TestRecovery = Recovery.TestCase
