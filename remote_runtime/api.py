@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -72,8 +71,7 @@ def connect(
     on_event = guarded(on_event)
     store = Store(settings.state_dir)
     with ExitStack() as opened:
-        opened.enter_context(store.hold(provider, instance))
-        known = store.load(provider, instance) or Remembered(instance, provider)
+        known = opened.enter_context(store.hold(provider, instance))
         # The cheapest failures first; clients that come early wait in the listeners' backlogs.
         listener = opened.enter_context(_listen(local_port, known.local_port, on_event))
         others = [(forward, opened.enter_context(listen(forward.local_port))) for forward in forwards]
@@ -89,9 +87,7 @@ def connect(
         with step(on_event, "forward", f"Forwarding port {listener.port}"):
             _forward(opened, link, listener, others)
             proof.await_answer(link.server, lambda _: socket.create_connection(("127.0.0.1", listener.port)), deadline)
-        remembered = _remembered(known, listener.port, link.server)
-        store.save(remembered)
-        opened.callback(_forget_process, store, remembered)
+        store.save(_remembered(known, listener.port, link.server))
         return Runtime(machine, link, listener.port, opened.pop_all())
 
 
@@ -235,20 +231,6 @@ def _forward(opened: ExitStack, link: Link, listener: Listener, others: list[tup
 
 
 def _remembered(known: Remembered, port: int, server: ServerInfo) -> Remembered:
-    import psutil
-
     return dataclasses.replace(
-        known,
-        local_port=port,
-        token=server.token,
-        base_url=server.base_url,
-        server_pid=server.pid,
-        host_pid=os.getpid(),
-        host_started=psutil.Process().create_time(),
+        known, local_port=port, token=server.token, base_url=server.base_url, server_pid=server.pid
     )
-
-
-def _forget_process(store: Store, remembered: Remembered) -> None:
-    """The machine is known as before, but no process of this host holds it."""
-    if store.load(remembered.provider, remembered.name):  # unless it has been deleted meanwhile
-        store.save(dataclasses.replace(remembered, host_pid=0, host_started=0.0))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 from filelock import FileLock, Timeout
 
 from remote_runtime.errors import AlreadyConnected, StateError
@@ -51,15 +52,15 @@ class Store:
         write_private(path, json.dumps(dataclasses.asdict(machine), indent=1).encode())
 
     def forget(self, provider: str, name: str) -> None:
-        """Remove what is remembered of that machine; nothing happens if it is unknown."""
-        directory = self._machines / _file_name(provider, name)
+        """Remove what is remembered of that machine; nothing happens if it is unknown.
+
+        The empty lock stays: whoever waits for it must find the same file.
+        """
+        path = self._machines / _file_name(provider, name) / "machine.json"
         try:
-            for path in directory.iterdir() if directory.is_dir() else ():
-                path.unlink()
-            if directory.is_dir():
-                directory.rmdir()
+            path.unlink(missing_ok=True)
         except OSError as error:
-            raise _unusable(directory, error) from error
+            raise _unusable(path, error) from error
 
     def machines(self) -> list[Remembered]:
         """All that are known, by name."""
@@ -69,10 +70,12 @@ class Store:
         return sorted((m for m in found if m), key=lambda m: (m.name, m.provider))
 
     @contextmanager
-    def hold(self, provider: str, name: str) -> Iterator[None]:
+    def hold(self, provider: str, name: str) -> Iterator[Remembered]:
         """Be the one process of this host that keeps the machine connected, as long as the block lasts.
 
-        The lock is the kernel's, so a process that is killed leaves nothing to clean up.
+        The block gets what is remembered of the machine, with this process noted as its holder; a machine that got no
+        token within the block is forgotten again.  The lock is the kernel's, so a process that is killed leaves
+        nothing to clean up.
         Raises :class:`AlreadyConnected` with the other process's URL.
         """
         lock = FileLock(self.directory(provider, name) / "lock", timeout=_GLANCE_SECONDS)
@@ -90,9 +93,22 @@ class Store:
         except OSError as error:
             raise _unusable(self.directory(provider, name), error) from error
         try:
-            yield
+            known = self.load(provider, name) or Remembered(name, provider)
+            known = dataclasses.replace(known, host_pid=os.getpid(), host_started=psutil.Process().create_time())
+            self.save(known)
+            try:
+                yield known
+            finally:
+                self._let_go(provider, name)
         finally:
             lock.release()
+
+    def _let_go(self, provider: str, name: str) -> None:
+        known = self.load(provider, name)
+        if known and known.token:
+            self.save(dataclasses.replace(known, host_pid=0, host_started=0.0))
+        elif known:
+            self.forget(provider, name)
 
     def held(self, provider: str, name: str) -> bool:
         """Whether a living process of this host keeps that machine connected."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 from filelock import FileLock
 from hypothesis import given
@@ -81,7 +84,19 @@ def test_forgetting(store: Store) -> None:
     store.forget("ssh", "trainer")
     store.forget("ssh", "trainer")
     assert store.load("ssh", "trainer") is None
-    assert not any((store.state_dir / "machines").iterdir())
+    assert store.machines() == []
+
+
+def test_the_holder_is_noted_and_a_machine_that_got_no_token_is_forgotten(store: Store) -> None:
+    with store.hold("ssh", "new") as known:
+        assert known.host_pid == os.getpid()
+        assert store.load("ssh", "new") == known
+    assert store.load("ssh", "new") is None
+    store.save(MACHINE)
+    with store.hold("ssh", "trainer") as known:
+        assert known == dataclasses.replace(MACHINE, host_pid=known.host_pid, host_started=known.host_started)
+        assert known.host_started == pytest.approx(psutil.Process().create_time())
+    assert store.load("ssh", "trainer") == dataclasses.replace(MACHINE, host_pid=0, host_started=0.0)
 
 
 def test_only_this_user_can_read_it(store: Store) -> None:
@@ -224,7 +239,7 @@ def test_one_process_holds_a_machine(store: Store) -> None:
         with pytest.raises(AlreadyConnected) as caught, store.hold("ssh", "trainer"):
             pytest.fail("two hold it")
         assert caught.value.url == "http://localhost:8890/?token=abc"
-        assert caught.value.pid == 4711
+        assert caught.value.pid == process.pid
         assert "abc" not in str(caught.value)
         with store.hold("ssh", "other"):
             pass
