@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from remote_runtime.errors import RemoteRuntimeError
+from remote_runtime.forward.apology import apology
 from remote_runtime.stream import Stream
 
 READ_BYTES = 64 << 10
@@ -135,6 +136,23 @@ class Client:
         """The stream is over; the loop decides what becomes of the client."""
         self.ended = True
         self.error = error
+
+    def apologise(self) -> bool:
+        """Tell a client that was never served, and speaks HTTP, to come back later; whether it did.
+
+        Its request is read for this only: it will not be answered in any other way.
+        """
+        try:
+            answer = apology(self.sock.recv(READ_BYTES, socket.MSG_PEEK))
+            if answer:
+                # What stays unread would turn our close into a reset, which destroys the answer on its way.
+                while len(self.sock.recv(READ_BYTES)) == READ_BYTES:
+                    pass
+                self.sock.send(answer)
+                self.sock.shutdown(socket.SHUT_WR)
+        except OSError:  # it has said nothing yet, or is gone
+            return False
+        return bool(answer)
 
     def close(self, *, cut: bool) -> None:
         """Close the local connection; ``cut``: by a reset, so that nobody takes half an answer for a whole one."""

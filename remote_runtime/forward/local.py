@@ -33,7 +33,7 @@ class LocalForward:
     """Joins each client of ``listener`` to a stream of its own; ready when constructed.
 
     ``opener(sink)`` opens a stream or raises :class:`NetworkError` if there is no connection now: the client then waits
-    until :meth:`retry` is called, 120 s and 512 of them at most.  ``on_refused(error)`` is told of a stream that the VM
+    until :meth:`retry` is called, 120 s and 512 of them at most; then an HTTP client gets a 503, another one a reset.  ``on_refused(error)`` is told of a stream that the VM
     refused and answers whether it is worth waiting; without it the client is cut at once.
     The forward closes the listener.
     """
@@ -211,7 +211,8 @@ class LocalForward:
             for client in waiting:
                 self._open(client)
         while self._waiting and now - self._waiting[0].since >= WAIT_SECONDS:
-            self._drop(self._waiting.popleft(), cut=True)
+            client = self._waiting.popleft()
+            self._drop(client, cut=not client.apologise())
 
     def _watch(self, client: Client) -> None:
         wanted = (READ if client.wants_read else 0) | (WRITE if client.wants_write else 0)

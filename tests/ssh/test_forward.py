@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import socket
 import subprocess
 import threading
@@ -228,6 +229,21 @@ def test_who_waited_too_long_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
         for client in (second, first):  # one too many, and one too long
             with pytest.raises(ConnectionResetError):
                 client.recv(1)
+
+
+def test_an_http_client_that_waited_too_long_hears_when_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "WAIT_SECONDS", 0.3)
+
+    def opener(sink: ClientSink) -> Stream:
+        raise NetworkError("down", code="reconnecting")
+
+    with LocalForward(listen(0), opener) as forward:
+        connection = http.client.HTTPConnection("127.0.0.1", forward.port, timeout=20)
+        connection.request("POST", "/api/kernels", body=b"x" * 1000)
+        answer = connection.getresponse()
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "10")
+        assert b"try again" in answer.read()
+        connection.close()
 
 
 def test_a_refused_stream_is_told_and_tried_again(connection: Connection) -> None:

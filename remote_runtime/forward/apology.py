@@ -1,0 +1,28 @@
+"""What an HTTP client hears that has waited in vain.  Pure."""
+
+from __future__ import annotations
+
+import re
+
+RETRY_AFTER_SECONDS = 10
+
+_REQUEST_LINE = re.compile(rb"[A-Z]{3,16} [!-~]+ HTTP/1\.[01]\r?\n")
+_BODY = b"The connection to the machine is down. It comes back by itself: try again.\n"
+
+
+def apology(request: bytes) -> bytes:
+    """The answer to a client whose first bytes were ``request``: 503 with Retry-After if it speaks HTTP, else nothing.
+
+    See RFC 9110, sections 10.2.3 and 15.6.4.
+    """
+    if not _REQUEST_LINE.match(request):
+        return b""
+    head = (
+        "HTTP/1.1 503 Service Unavailable\r\n"
+        f"Retry-After: {RETRY_AFTER_SECONDS}\r\n"
+        "Content-Type: text/plain; charset=utf-8\r\n"
+        f"Content-Length: {len(_BODY)}\r\n"
+        "Cache-Control: no-store\r\n"
+        "Connection: close\r\n\r\n"
+    )
+    return head.encode() + (b"" if request.startswith(b"HEAD ") else _BODY)
