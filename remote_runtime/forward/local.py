@@ -33,7 +33,8 @@ class LocalForward:
     """Joins each client of ``listener`` to a stream of its own; ready when constructed.
 
     ``opener(sink)`` opens a stream or raises :class:`NetworkError` if there is no connection now: the client then waits
-    until :meth:`retry` is called, 120 s and 512 of them at most; then an HTTP client gets a 503, another one a reset.  ``on_refused(error)`` is told of a stream that the VM
+    until :meth:`retry` is called, 120 s and 512 of them at most; then an HTTP client gets a 503, another one a reset.
+    ``on_refused(error)`` is told of a stream that the VM
     refused and answers whether it is worth waiting; without it the client is cut at once.
     The forward closes the listener.
     """
