@@ -19,8 +19,8 @@ from remote_runtime._threads import Deadline
 from remote_runtime.errors import AlreadyConnected, InstanceError, RemoteRuntimeError
 from remote_runtime.events import EventSink, Notice, log_event, step
 from remote_runtime.model import Instance, InstanceSpec, InstanceState, Question, Remembered, ServerInfo
+from remote_runtime.processes import end
 from remote_runtime.providers import load_provider
-from remote_runtime.providers._processes import end
 from remote_runtime.settings import Settings
 from remote_runtime.store import Store
 

@@ -56,13 +56,6 @@ class Pinned:
 
 
 @dataclass(frozen=True)
-class Fingerprint:
-    """The server must show exactly the key with this fingerprint (``SHA256:...``); the user vouches for it."""
-
-    sha256: str
-
-
-@dataclass(frozen=True)
 class KnownHosts:
     """The server must show a key from these known_hosts files, looked up as ``name`` and port.
 
@@ -77,6 +70,17 @@ class KnownHosts:
     accepted: Path
     strict: Literal["yes", "ask", "accept-new"] = "ask"
     alias: bool = False
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """The server must show exactly the key with this fingerprint (``SHA256:...``); the user vouches for it.
+
+    ``known`` says where the accepted key is written down, so that later commands need not be told again; None: nowhere.
+    """
+
+    sha256: str
+    known: KnownHosts | None = field(default=None, compare=False)
 
 
 HostKeyTrust = Union[Pinned, Fingerprint, KnownHosts]

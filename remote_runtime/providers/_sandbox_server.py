@@ -14,9 +14,9 @@ from contextlib import suppress
 
 import psutil
 
+from remote_runtime import processes
 from remote_runtime._threads import Deadline, timed_out
 from remote_runtime.errors import InstanceError
-from remote_runtime.providers import _processes
 from remote_runtime.providers import _sandbox_openssh as _openssh
 from remote_runtime.providers._sandbox_files import SandboxFiles, own_directory
 from remote_runtime.providers._sandbox_plan import SEARCH_PATH, Kind, State, Unusable, version_of
@@ -55,7 +55,7 @@ def start(files: SandboxFiles, kinds: tuple[Kind, ...], environ: Mapping[str, st
 
 def running(files: SandboxFiles, state: State) -> psutil.Process | None:
     """The server's process, or None if it has ended."""
-    return _processes.recognise(state.pid, state.started, str(files.server)) if state.pid else None
+    return processes.recognise(state.pid, state.started, str(files.server)) if state.pid else None
 
 
 def answers(port: int, deadline: Deadline) -> str | None:
@@ -80,7 +80,7 @@ def end(files: SandboxFiles, process: psutil.Process, deadline: Deadline) -> Non
 
     The caller holds the lock.  Raises :class:`InstanceError` with code ``stop_failed`` if something does not end.
     """
-    if not _processes.end(_processes.with_descendants(process), deadline):
+    if not processes.end(processes.with_descendants(process), deadline):
         raise _does_not_end(files)
 
 
@@ -91,10 +91,10 @@ def stop(files: SandboxFiles, deadline: Deadline) -> None:
     """
     state = files.load()
     listener = running(files, state)
-    doomed = _processes.with_descendants(listener) if listener else []
-    ended = _processes.end([*doomed, *_processes.having_home(files.home)], deadline)
+    doomed = processes.with_descendants(listener) if listener else []
+    ended = processes.end([*doomed, *processes.having_home(files.home)], deadline)
     # What was being started a moment ago is not in that list; there is nothing that could start more by now.
-    if not _processes.end(_processes.having_home(files.home), deadline) or not ended:
+    if not processes.end(processes.having_home(files.home), deadline) or not ended:
         raise _does_not_end(files)
     files.save(State(kind=state.kind, version=state.version, port=state.port))
 
@@ -118,7 +118,7 @@ def _start(kind: Kind, files: SandboxFiles, environ: Mapping[str, str], deadline
         port = _free_port(wanted)
         argv = _openssh.prepare(files, port, path) if kind == "openssh" else _prepare_asyncssh(files, port)
         try:
-            process = _processes.start_detached(argv, log=files.log, cwd=files.server, env=env, deadline=deadline)
+            process = processes.start_detached(argv, log=files.log, cwd=files.server, env=env, deadline=deadline)
         except OSError as error:
             raise Unusable(f"{argv[0]} can't be started ({error.strerror})") from error
         state = _await_state(kind, process, port, files, deadline) if process else None
@@ -140,16 +140,16 @@ def _await_state(
     except psutil.NoSuchProcess:
         return None
     except BaseException:
-        _processes.end(_processes.with_descendants(process), deadline)
+        processes.end(processes.with_descendants(process), deadline)
         raise
 
 
 def _await_banner(process: psutil.Process, port: int, deadline: Deadline) -> str | None:
     """Wait until the new server answers; None if it ends instead."""
     soon = deadline.sooner(START_SECONDS)
-    while _processes.is_running(process):
+    while processes.is_running(process):
         version = answers(port, soon)
-        if version and _processes.is_running(process):
+        if version and processes.is_running(process):
             return version
         if soon.expired:
             raise timed_out("starting the sandbox's SSH server", soon.seconds)

@@ -67,7 +67,10 @@ def lookup(
             code="bad_host_key",
         )
     endpoint = _Lookup(settings, deadline).endpoint(wanted, None, ())
-    return replace(endpoint, trust=Fingerprint(host_key)) if host_key else endpoint
+    if host_key is None:
+        return endpoint
+    known = endpoint.trust if isinstance(endpoint.trust, KnownHosts) else None
+    return replace(endpoint, trust=Fingerprint(host_key, known))
 
 
 class _Lookup:

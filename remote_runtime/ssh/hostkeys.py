@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 from pathlib import Path
 
 from remote_runtime import keys
@@ -26,7 +27,7 @@ def preferred_kinds(trust: HostKeyTrust, port: int) -> tuple[str, ...]:
     if isinstance(trust, Pinned):
         return tuple(dict.fromkeys(keys.parse_public(line)[0] for line in trust.keys))
     if isinstance(trust, Fingerprint):
-        return ()
+        return ()  # which type has that fingerprint cannot be told from it
     return known_hosts.known_kinds(_entries(trust, port, lambda _: None))
 
 
@@ -44,6 +45,8 @@ def verify(
     if decision.skipped_authorities:
         on_event(Notice("cert_authority_skipped", "Lines with @cert-authority in known_hosts are not used here"))
     if decision.verdict == "accept":
+        if isinstance(trust, Fingerprint) and trust.known:
+            _remember_vouched(trust.known, port, kind, blob)
         return
     if decision.verdict == "refuse" or not isinstance(trust, KnownHosts):
         raise _refusal(trust, port, kind, blob, decision)
@@ -128,6 +131,18 @@ def _entries(trust: KnownHosts, port: int, on_event: EventSink) -> list[Entry]:
             continue
         found += known_hosts.parse_known_hosts(text, file)
     return known_hosts.entries_for(found, known_hosts.host_name(trust.name, port, alias=trust.alias))
+
+
+def _remember_vouched(known: KnownHosts, port: int, kind: str, blob: bytes) -> None:
+    """Write down a key that the user vouched for by its fingerprint, unless known_hosts has another one.
+
+    A key that is revoked there is refused all the same.
+    """
+    decision = known_hosts.decide(known, kind, blob, _entries(known, port, lambda _: None), can_ask=True)
+    if decision.code == "host_key_revoked":
+        raise _refusal(known, port, kind, blob, decision)
+    if decision.verdict != "accept" and decision.code != "host_key_changed":
+        _remember(replace(known, strict="ask"), port, kind, blob)
 
 
 def _remember(trust: KnownHosts, port: int, kind: str, blob: bytes) -> None:

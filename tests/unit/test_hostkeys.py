@@ -234,6 +234,22 @@ def test_a_fingerprint_accepts_exactly_its_key() -> None:
     assert keys.fingerprint(RSA) in refused(trust, RSA).message
 
 
+def test_a_key_that_was_vouched_for_once_is_known_from_then_on(tmp_path: Path) -> None:
+    trust = known("yes", False, tmp_path / "state" / "known_hosts", tmp_path / "missing")
+    assert refused(trust, ED).code == "host_key_unknown"
+    assert check(Fingerprint(keys.fingerprint(ED), trust)) == []
+    assert check(trust) == []
+    assert check(Fingerprint(keys.fingerprint(ED), trust)) == []
+    assert len(trust.accepted.read_text().splitlines()) == 1
+
+
+def test_a_revoked_key_is_refused_even_if_vouched_for(tmp_path: Path) -> None:
+    users = tmp_path / "known_hosts"
+    users.write_text("@revoked " + line("vm.example") + "\n")
+    trust = known("ask", False, tmp_path / "state" / "known_hosts", users)
+    assert refused(Fingerprint(keys.fingerprint(ED), trust), ED).code == "host_key_revoked"
+
+
 def test_a_key_in_the_users_file_is_accepted_and_nothing_is_written(tmp_path: Path) -> None:
     users = tmp_path / "known_hosts"
     users.write_text(line("[vm.example]:2222", "ssh-rsa") + "\n" + line("vm.example") + "\n")
