@@ -96,23 +96,26 @@ class ThreadGroup:
 
     def __init__(self, stop: Callable[[], None]) -> None:
         self._stop = stop
+        self._lock = threading.Lock()  # one thread may close the group while another spawns in it
         self._threads: list[threading.Thread] = []
 
     def spawn(self, name: str, run: Callable[[], None]) -> None:
         """Start ``run`` in a thread called ``name``."""
         thread = threading.Thread(target=run, name=name, daemon=True)
-        self._threads = [t for t in self._threads if t.is_alive()]
-        self._threads.append(thread)
-        thread.start()
+        with self._lock:
+            self._threads = [t for t in self._threads if t.is_alive()]
+            self._threads.append(thread)
+            thread.start()
 
     def close(self, seconds: float = JOIN_SECONDS) -> None:
         """Stop and join every thread; safe to call twice, and from one of the threads itself."""
         self._stop()
         deadline = Deadline(seconds)
-        for thread in self._threads:
-            if thread is not threading.current_thread():
-                thread.join(deadline.remaining())
-        stuck = [t.name for t in self._threads if t.is_alive() and t is not threading.current_thread()]
+        with self._lock:
+            others = [t for t in self._threads if t is not threading.current_thread()]
+        for thread in others:
+            thread.join(deadline.remaining())
+        stuck = [t.name for t in others if t.is_alive()]
         if stuck:
             raise RemoteRuntimeError(
                 f"Threads did not end within {seconds:g} s: {', '.join(stuck)}",

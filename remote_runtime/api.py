@@ -221,13 +221,13 @@ def _forward(opened: ExitStack, link: Link, listener: Listener, others: list[tup
         lambda sink: link.open_stream("127.0.0.1", link.server.port, sink),
         on_refused=server_refused,
     )
-    link.on_connected(opened.enter_context(main).retry)
+    link.on_settled(opened.enter_context(main).retry)
     for forward, extra in others:
         joined = LocalForward(
             extra,
             lambda sink, f=forward: link.open_stream(f.host, f.remote_port, sink),  # type: ignore[misc]
         )
-        link.on_connected(opened.enter_context(joined).retry)
+        link.on_settled(opened.enter_context(joined).retry)
 
 
 def _remembered(known: Remembered, port: int, server: ServerInfo) -> Remembered:

@@ -89,6 +89,10 @@ def ensure_server(
         names = ", ".join("--" + name.replace("_", "-") for name in differs)
         text = f"The server was already running with another {names}; stop it first to change that"
         on_event(Notice("server_options_differ", text, "warning"))
+    died = frames.lines(value.get("died"))
+    if died and not restart:
+        text = f"Jupyter on the VM had died and was started again. Its last words: {' | '.join(died[-3:])}"
+        on_event(Notice("server_restarted", text, "warning"))
     return frames.parse_server(value)
 
 

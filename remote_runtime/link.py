@@ -104,8 +104,8 @@ class Link:
         """Open a stream on the connection of this moment; raises :class:`NetworkError` if there is none."""
         return self.connection().open_stream(host, port, sink)
 
-    def on_connected(self, tell: Callable[[], None]) -> None:
-        """Have ``tell`` called, from the link's thread, each time the link has come back."""
+    def on_settled(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called, from the link's thread, each time the link has come back or failed for good."""
         self._listeners.append(tell)
 
     def request_prepare(self, reason: str) -> None:
@@ -197,9 +197,6 @@ class Link:
         self._suspect = False
         self._probe = None
         self._move(recovery.succeeded(self._status))
-        if isinstance(self._status, Up):
-            for tell in self._listeners:
-                tell()
 
     def _establish(self) -> None:
         """Log in, unless the connection is fine and only its server was in doubt; then prepare."""
@@ -254,6 +251,9 @@ class Link:
             self._on_event(LinkChanged(_public(status)))
         if isinstance(status, Over):
             self._over.set()
+        if not isinstance(status, Down):
+            for tell in self._listeners:
+                tell()
 
     def __enter__(self) -> Link:
         return self

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from remote_runtime._threads import ThreadGroup
-from remote_runtime.errors import ChannelRefused, NetworkError
+from remote_runtime.errors import ChannelRefused, RemoteRuntimeError
 from remote_runtime.forward.client import Client, ClientSink
 from remote_runtime.forward.listener import Listener
 from remote_runtime.stream import Stream
@@ -32,11 +32,10 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 class LocalForward:
     """Joins each client of ``listener`` to a stream of its own; ready when constructed.
 
-    ``opener(sink)`` opens a stream or raises :class:`NetworkError` if there is no connection now: the client then waits
-    until :meth:`retry` is called, 120 s and 512 of them at most; then an HTTP client gets a 503, another one a reset.
-    ``on_refused(error)`` is told of a stream that the VM
-    refused and answers whether it is worth waiting; without it the client is cut at once.
-    The forward closes the listener.
+    ``opener(sink)`` opens a stream, or raises: with a ``retryable`` error the client waits until :meth:`retry` is
+    called, 120 s and 512 of them at most.  Whoever waits in vain, or hears a final error, is let go: an HTTP client
+    with a 503, another one with a reset.  ``on_refused(error)`` is told of a stream that the VM refused and answers
+    whether it is worth waiting; without it the client is cut at once.  The forward closes the listener.
     """
 
     def __init__(
@@ -69,7 +68,7 @@ class LocalForward:
         self._threads.spawn(f"forward-{self.port}", self._run)
 
     def retry(self) -> None:
-        """The link is up (again): open the streams of those who wait."""
+        """Try again to open the streams of those who wait: the link is up, or will never be."""
         self._retry = True
         self._wake()
 
@@ -190,8 +189,15 @@ class LocalForward:
     def _open(self, client: Client) -> None:
         try:
             client.attach(self._opener, self._post)
-        except NetworkError:
-            self._wait(client)
+        except RemoteRuntimeError as error:
+            if error.retryable:
+                self._wait(client)
+            else:
+                self._give_up(client)
+
+    def _give_up(self, client: Client) -> None:
+        """Let go of a client that was never served, with a word if it is one that understands it."""
+        self._drop(client, cut=not client.apologise())
 
     def _wait(self, client: Client) -> None:
         client.detach()
@@ -212,8 +218,7 @@ class LocalForward:
             for client in waiting:
                 self._open(client)
         while self._waiting and now - self._waiting[0].since >= WAIT_SECONDS:
-            client = self._waiting.popleft()
-            self._drop(client, cut=not client.apologise())
+            self._give_up(self._waiting.popleft())
 
     def _watch(self, client: Client) -> None:
         wanted = (READ if client.wants_read else 0) | (WRITE if client.wants_write else 0)

@@ -9,7 +9,7 @@ from .paths import State
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Sequence
 
     from .context import Context
 
@@ -68,9 +68,18 @@ def _outdated(record: dict[str, Any], context: Context) -> bool:
 
 
 def describe(
-    state: State, record: dict[str, Any], *, adopted: bool, installed: tuple[str, ...] = (), differs: Any = ()
+    state: State,
+    record: dict[str, Any],
+    *,
+    adopted: bool,
+    installed: tuple[str, ...] = (),
+    differs: Sequence[str] = (),
+    died: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The result frame's value: the server as the host shall know it."""
+    """The result frame's value: the server as the host shall know it.
+
+    ``died`` are the last lines of a server that this one had to replace.
+    """
     return {
         "pid": record["pid"],
         "port": record["port"],
@@ -82,4 +91,5 @@ def describe(
         "adopted": adopted,
         "installed": list(installed),
         "differs": list(differs),
+        "died": list(died),
     }

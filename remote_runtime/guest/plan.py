@@ -122,6 +122,24 @@ def decide(
     return "adopt" if running.proves else "replace"
 
 
+DEATHS = 3
+DEATH_WINDOW_SECONDS = 600.0
+
+
+def recent_deaths(before: Sequence[float], now: float, *, died: bool, forgiven: bool) -> list[float]:
+    """When the server died unexpectedly of late, in unix seconds; ``died``: it is dead now, and was not stopped.
+
+    A user who connects anew (``forgiven``) starts the count again: something may have been mended.
+    """
+    kept = [] if forgiven else [moment for moment in before if now - DEATH_WINDOW_SECONDS < moment <= now]
+    return [*kept, now] if died else kept
+
+
+def keeps_dying(deaths: Sequence[float]) -> bool:
+    """Whether starting it once more would only be a loop."""
+    return len(deaths) >= DEATHS
+
+
 def choose_token(*, vm: str, host: str, new: bool, fresh: str) -> str:
     """The VM's own token, else the one that the host remembers, else a new one."""
     if new:

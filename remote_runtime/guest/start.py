@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 
 from . import config, parts, plan, probe, processes, server
 from .ensure import describe
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
 
     from .context import Context
 
+LAST_LINES = 12
+
 
 def start(request: dict[str, Any], context: Context) -> dict[str, Any]:
     """Start the server; the result describes it."""
     state = context.state
+    deaths, last_words = _mourn(request, context)
     options = plan.merge_options(request["options"], state.record().get("options", {}))
     plan.check_arguments(options["jupyter_args"])
     root_dir = _root_dir(options["notebook_dir"], state.home)
@@ -39,11 +43,32 @@ def start(request: dict[str, Any], context: Context) -> dict[str, Any]:
         "extension": os.path.basename(extension),
         "environment": environment,
         "options": options,
+        "deaths": deaths,
     }
     _write_kernelspec(choice.kernel, context)
     record = _launch(record, found, context, ours=bool(environment), kernel=choice.kernel is not None)
     state.stopped = False
-    return describe(state, record, adopted=False, installed=tuple(installed))
+    return describe(state, record, adopted=False, installed=tuple(installed), died=last_words)
+
+
+def _mourn(request: dict[str, Any], context: Context) -> tuple[list[float], list[str]]:
+    """When the server died of late, and the last lines of the one that is dead now.
+
+    GuestFailure ``server_keeps_dying`` if a reconnect would start it again and again.
+    """
+    state = context.state
+    record = state.record()
+    died = bool(record) and not state.stopped and not request["new_token"] and not request["upgrade"]
+    deaths = plan.recent_deaths(record.get("deaths", []), time.time(), died=died, forgiven=request["restart"])
+    last_words = context.wire.clean_lines(server.log_tail(state, LAST_LINES), LAST_LINES) if died else []
+    if plan.keeps_dying(deaths) and not request["restart"]:
+        raise GuestFailure(
+            "server_keeps_dying",
+            "The Jupyter server died %d times within %d minutes" % (len(deaths), plan.DEATH_WINDOW_SECONDS // 60),
+            "Its last lines may say why (often memory has run out). Connect again to start it once more.",
+            log=last_words,
+        )
+    return deaths, last_words
 
 
 def _settle_token(request: dict[str, Any], context: Context) -> None:

@@ -23,7 +23,7 @@ import psutil
 import pytest
 import websocket
 
-from remote_runtime import Forward, Runtime, Settings, connect
+from remote_runtime import Forward, Runtime, ServerInfo, Settings, connect
 from remote_runtime.errors import AlreadyConnected, InstanceError, PortInUse, ServerError
 from remote_runtime.events import Event, LinkChanged, Notice, StepStarted, to_dict
 from remote_runtime.forward import listen
@@ -67,6 +67,16 @@ def send(runtime: Runtime, method: str, path: str, body: object = None) -> Any:
     with urllib.request.urlopen(request, timeout=60) as answer:
         content = answer.read()
     return json.loads(content) if content else None
+
+
+def kill(server: ServerInfo) -> None:
+    """End the Jupyter server and wait until its port is closed as well, which its last thread does."""
+    psutil.Process(server.pid).kill()
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", server.port)):
+                return
+        time.sleep(0.01)
 
 
 def run_cell(runtime: Runtime, kernel: str, code: str) -> list[tuple[float, str]]:
@@ -232,11 +242,30 @@ def test_a_cut_and_a_killed_server_both_heal_at_the_same_url(user: Settings, mac
         assert back.wait(30)
         assert runtime.server.pid == pid
         back.clear()
-        psutil.Process(pid).kill()
-        psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+        kill(runtime.server)
         assert get(runtime, "api/status")  # waits until the server has been started again
         assert runtime.server.pid != pid
         assert runtime.url == url
+    (notice,) = (event for event in told if isinstance(event, Notice) and event.code == "server_restarted")
+    assert "last words" in notice.text
+
+
+def test_a_server_that_keeps_dying_is_not_started_for_ever(user: Settings) -> None:
+    with join(user) as runtime:
+        for _ in range(3):
+            pid = runtime.server.pid
+            kill(runtime.server)
+            try:
+                get(runtime, "api/status")
+            except (urllib.error.URLError, ConnectionError):
+                break
+            assert runtime.server.pid != pid
+        with pytest.raises(ServerError) as caught:
+            runtime.wait(60)
+        assert caught.value.code == "server_keeps_dying"
+        assert any("ServerApp" in line for line in caught.value.log)
+    with join(user) as runtime:  # whoever connects anew wants it once more
+        assert get(runtime, "api/status")
 
 
 def test_a_server_stopped_on_purpose_is_not_started_behind_the_users_back(user: Settings, machine: Machine) -> None:

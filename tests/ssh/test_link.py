@@ -81,7 +81,7 @@ def test_a_cut_heals_and_prepares_again(sshd: Sshd) -> None:
     story = Story(sshd.endpoint)
     told = threading.Event()
     with story.link() as link:
-        link.on_connected(told.set)
+        link.on_settled(told.set)
         sshd.kill_connections()
         assert story.until("reconnecting").retry_in == 0
         story.until("connected")
@@ -96,9 +96,8 @@ def test_a_machine_that_comes_back_at_another_address_is_found(start_sshd: Start
     story = Story(lambda: addresses[-1])
     with story.link():
         new = start_sshd()
-        old.stop()
-        story.until("reconnecting")
         addresses.append(new.endpoint())
+        old.stop()
         story.until("connected")
         assert new.log.count("Accepted publickey") == 1
 
@@ -107,7 +106,7 @@ def test_clients_of_a_forward_see_an_outage_as_a_delay(sshd: Sshd) -> None:
     story = Story(sshd.endpoint)
     with serving(echo) as port, story.link() as link:
         forward = LocalForward(listen(0), lambda sink: link.open_stream("127.0.0.1", port, sink))
-        link.on_connected(forward.retry)
+        link.on_settled(forward.retry)
         with forward:
             sshd.stop()
             story.until("reconnecting")
@@ -129,6 +128,22 @@ def test_a_changed_host_key_is_final(sshd: Sshd) -> None:
         with pytest.raises(HostKeyError):
             link.connection()
     assert link.state == "failed"
+
+
+def test_clients_that_wait_are_let_go_when_the_link_has_failed_for_good(sshd: Sshd) -> None:
+    endpoints = [sshd.endpoint()]
+    story = Story(lambda: endpoints[-1])
+    with serving(echo) as port, story.link() as link:
+        forward = LocalForward(listen(0), lambda sink: link.open_stream("127.0.0.1", port, sink))
+        link.on_settled(forward.retry)
+        with forward:
+            endpoints.append(sshd.endpoint(trust=Pinned(("ssh-ed25519 AAAA",), "the test")))
+            sshd.kill_connections()
+            story.until("reconnecting")
+            for _ in range(2):  # one that waits, perhaps, and one that comes after the end
+                with socket.create_connection(("127.0.0.1", forward.port), timeout=30) as client:
+                    with pytest.raises(ConnectionResetError):
+                        client.recv(1)
 
 
 def test_a_login_that_is_refused_for_good_is_final(sshd: Sshd) -> None:

@@ -41,6 +41,18 @@ def test_what_to_do_about_the_server(running: Running, wishes: dict[str, bool], 
 VM, HOST, FRESH = "v" * 48, "h" * 48, "f" * 48
 
 
+def test_a_server_that_keeps_dying_is_told_from_one_that_died() -> None:
+    deaths: list[float] = []
+    for moment in (1000.0, 1100.0, 1200.0):
+        assert not plan.keeps_dying(deaths)
+        deaths = plan.recent_deaths(deaths, moment, died=True, forgiven=False)
+    assert plan.keeps_dying(deaths)
+    assert plan.recent_deaths(deaths, 1300.0, died=False, forgiven=False) == deaths
+    assert plan.recent_deaths(deaths, 1650.0, died=True, forgiven=False) == [1100.0, 1200.0, 1650.0]
+    assert plan.recent_deaths(deaths, 1300.0, died=True, forgiven=True) == [1300.0]
+    assert plan.recent_deaths([5000.0], 1300.0, died=False, forgiven=False) == [], "the clock was set back"
+
+
 @pytest.mark.parametrize(
     ("vm", "host", "new", "token"),
     [
