@@ -36,6 +36,9 @@ CODES = {
     "failed": "install_failed",
 }
 
+# Codes of what may pass by itself.
+PASSING = ("install_timeout", "install_no_egress", "install_index_refused")
+
 HINTS = {
     "hash": "What the package index served is not what was published: find out who changes downloads on the way, "
     "or name another index in pip's configuration on the VM.",

@@ -17,7 +17,7 @@ import time
 from collections import deque
 
 from . import child, installers, pins, pipconf
-from .diagnosis import Failure, explain, kind_of, last_words, next_way
+from .diagnosis import PASSING, Failure, explain, kind_of, last_words, next_way
 from .index import Index
 
 TYPE_CHECKING = False
@@ -34,7 +34,10 @@ DULL = re.compile(
 
 
 class InstallError(Exception):
-    """Jupyter could not be installed: a stable ``code``, a ``message``, a ``hint``, and the installers' last lines."""
+    """Jupyter could not be installed: a stable ``code``, a ``message``, a ``hint``, and the installers' last lines.
+
+    ``retryable`` tells whether the same may work later.
+    """
 
     def __init__(self, code: str, message: str, hint: str, log: Sequence[str]) -> None:
         super().__init__(message)
@@ -42,6 +45,7 @@ class InstallError(Exception):
         self.message = message
         self.hint = hint
         self.log = tuple(log)
+        self.retryable = code in PASSING
 
 
 def build_environment(
@@ -79,6 +83,16 @@ def build_environment(
     finally:
         work.discard()
     raise InstallError(*explain(failures), work.log)
+
+
+def beside(directory: str) -> str:
+    """A path next to ``directory`` for what is not finished: if this attempt is killed, the next one removes it."""
+    return _waste(directory) + os.urandom(4).hex()
+
+
+def _waste(directory: str) -> str:
+    # Homes may be shared between machines: only what a killed attempt on this one left is taken for waste.
+    return "{}.new-{}-".format(directory, re.sub(r"\W", "_", platform.node()))
 
 
 def describe_target(python: str) -> dict[str, str]:
@@ -122,13 +136,11 @@ class _Work:
         self._say = say
         self._need = need
         self._deadline = deadline
-        # Homes may be shared between machines: only what a killed attempt on this one left is taken for waste.
-        mine = "{}.new-{}-".format(self._directory, re.sub(r"\W", "_", platform.node()))
-        self._beside = mine + os.urandom(4).hex()
         parent = os.path.dirname(self._directory)
         for name in os.listdir(parent):
-            if os.path.join(parent, name).startswith(mine):
+            if os.path.join(parent, name).startswith(_waste(self._directory)):
                 _remove(os.path.join(parent, name))
+        self._beside = beside(self._directory)
         self._tools = os.path.join(parent, "tools")
         os.makedirs(self._tools, mode=0o700, exist_ok=True)
         self._cache = os.path.join(self._tools, "cache")

@@ -95,9 +95,9 @@ def environment_key(ui: str, context: Context) -> str:
 
 def _build(directory: str, ui: str, context: Context) -> str:
     """Build the environment; its interpreter."""
-    from .install import InstallError, build_environment
+    from .install import InstallError, beside, build_environment
 
-    received = _fresh(directory + ".wheels")
+    received = beside(directory)
 
     def need(asked: dict[str, Any]) -> list[str] | None:
         os.makedirs(received, 0o700)
@@ -113,11 +113,6 @@ def _build(directory: str, ui: str, context: Context) -> str:
             deadline_seconds=context.deadline.left(),
         )
     except InstallError as error:
-        raise GuestFailure(error.code, error.message, error.hint, retryable=True, log=error.log) from error
+        raise GuestFailure(error.code, error.message, error.hint, retryable=error.retryable, log=error.log) from error
     finally:
         shutil.rmtree(received, ignore_errors=True)
-
-
-def _fresh(path: str) -> str:
-    """A path beside ``path`` that nobody uses."""
-    return "%s.%s" % (path, os.urandom(4).hex())
