@@ -5,8 +5,9 @@ from __future__ import annotations
 import queue
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import paramiko
@@ -15,15 +16,14 @@ from remote_runtime import keys
 from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.errors import AuthenticationFailed, NetworkError
 from remote_runtime.model import Endpoint, Identity, Question
+from remote_runtime.ssh.transport import Transport
 from remote_runtime.text import printable
 
 TRIES = 3
 """How often a passphrase or password may be mistyped, as in OpenSSH."""
 
 
-def authenticate(
-    transport: paramiko.Transport, endpoint: Endpoint, *, ask: Question | None, deadline: Deadline
-) -> None:
+def authenticate(transport: Transport, endpoint: Endpoint, *, ask: Question | None, deadline: Deadline) -> None:
     """Log in on ``transport``, whose host key has been checked.
 
     Keys are tried in an order that spends few of the server's tries: files that need no passphrase (or that the agent
@@ -49,9 +49,7 @@ def authenticate(
 
 
 class _Login:
-    def __init__(
-        self, transport: paramiko.Transport, endpoint: Endpoint, ask: Question | None, deadline: Deadline
-    ) -> None:
+    def __init__(self, transport: Transport, endpoint: Endpoint, ask: Question | None, deadline: Deadline) -> None:
         self.transport = transport
         self.endpoint = endpoint
         self.ask = ask
@@ -66,20 +64,23 @@ class _Login:
         with _agent_keys(self.endpoint.agent) as agent:
             for label, key in self._keys(agent):
                 self.deadline.check("logging in")
+                if self._attempt(label, partial(self._bounded().attempt, "publickey", self.endpoint.user, key)):
+                    return True
+                # A key may be right and yet not enough: the server then names what it wants besides.
                 if self.allowed and "publickey" not in self.allowed:
                     return False
-                self.tried.append(label)
-                try:
-                    self.allowed = list(self._bounded().auth_publickey(self.endpoint.user, key))
-                except paramiko.BadAuthenticationType as error:
-                    self.allowed = error.allowed_types
-                except paramiko.AuthenticationException:
-                    continue
-                if self.transport.is_authenticated():
-                    return True
-                if "publickey" not in self.allowed:
-                    return False  # the key was right, and the server wants something else as well
         return False
+
+    def _attempt(self, label: str, method: Callable[[], Iterable[str]]) -> bool:
+        """One of the few tries that the server grants; whether it let us in.  It may say what it still accepts."""
+        self.tried.append(label)
+        try:
+            self.allowed = list(method())
+        except paramiko.BadAuthenticationType as error:
+            self.allowed = error.allowed_types
+        except paramiko.AuthenticationException:
+            return False
+        return self.transport.is_authenticated()
 
     def _keys(self, agent: list[paramiko.AgentKey]) -> Iterator[tuple[str, paramiko.PKey]]:
         held = {key.asbytes(): key for key in agent}
@@ -139,26 +140,17 @@ class _Login:
     def by_answers(self) -> bool:
         if self.ask is None:
             return False
-        if not self.tried:
+        if not self.allowed:  # paramiko does not tell what a server says that refused a key
             self._allowed_without_credentials()
         for method in ("keyboard-interactive", "password"):
             for _ in range(TRIES):
-                if method not in self.allowed:
-                    break
-                self.tried.append(method)
-                try:
-                    self.allowed = self._answer(method, self.ask)
-                except paramiko.BadAuthenticationType as error:
-                    self.allowed = error.allowed_types
-                except paramiko.AuthenticationException:
-                    continue
-                if self.transport.is_authenticated():
+                if method in self.allowed and self._attempt(method, partial(self._answer, method, self.ask)):
                     return True
         return False
 
     def _allowed_without_credentials(self) -> None:
         try:
-            self._bounded().auth_none(self.endpoint.user)
+            self._bounded().attempt("none", self.endpoint.user)
         except paramiko.BadAuthenticationType as error:
             self.allowed = error.allowed_types
 
@@ -166,10 +158,10 @@ class _Login:
         who = f"{self.endpoint.user}@{self.endpoint.host}"
         if method == "password":
             password = ask(f"{who}'s password: ", False)
-            return list(self._bounded().auth_password(self.endpoint.user, password, fallback=False))
+            return self._bounded().attempt("password", self.endpoint.user, password)
         return _Conversation(self._bounded(), self.endpoint.user, who).hold(ask)
 
-    def _bounded(self) -> paramiko.Transport:
+    def _bounded(self) -> Transport:
         self.transport.auth_timeout = self.deadline.bounded(120)
         return self.transport
 
@@ -190,7 +182,7 @@ class _Conversation:
     Paramiko calls its handler in the transport's thread; a person who thinks, or presses Ctrl-C, must not hold that up.
     """
 
-    def __init__(self, transport: paramiko.Transport, user: str, who: str) -> None:
+    def __init__(self, transport: Transport, user: str, who: str) -> None:
         self._transport = transport
         self._user = user
         self._who = who
@@ -214,7 +206,7 @@ class _Conversation:
 
     def _run(self) -> None:
         try:
-            self._result = list(self._transport.auth_interactive(self._user, self._handle))
+            self._result = self._transport.attempt("interactive", self._user, self._handle)
         except (paramiko.SSHException, OSError, EOFError) as error:
             self._error = error
         finally:

@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any
 
 import paramiko
 
@@ -20,6 +19,7 @@ from remote_runtime.ssh.failures import refused, translated
 from remote_runtime.ssh.process import RemoteProcess
 from remote_runtime.ssh.proxy_command import ProxyCommand
 from remote_runtime.ssh.streams import WINDOW_BYTES, StreamPump
+from remote_runtime.ssh.transport import Transport
 from remote_runtime.stream import Sink, Stream
 from remote_runtime.text import printable
 
@@ -95,8 +95,8 @@ def _socket_to(
     return sock, str
 
 
-def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) -> _Transport:
-    transport = _Transport(sock, disabled_algorithms=WEAK)
+def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) -> Transport:
+    transport = Transport(sock, disabled_algorithms=WEAK)
     try:
         transport.daemon = True
         transport.set_log_channel(_LOGGER)
@@ -119,22 +119,6 @@ def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) ->
     except BaseException:
         transport.close()
         raise
-
-
-class _Transport(paramiko.Transport):
-    """A Transport that tells of its end, of which its thread's end is the one sure sign."""
-
-    def __init__(self, sock: dial.SocketLike, **options: Any) -> None:
-        super().__init__(sock, **options)
-        self.ended = threading.Event()
-        self.on_change: Callable[[], None] = lambda: None
-
-    def run(self) -> None:
-        try:
-            super().run()
-        finally:
-            self.ended.set()
-            self.on_change()
 
 
 def _no_handshake(endpoint: Endpoint, error: Exception, *, greeted: bool) -> NetworkError:
@@ -168,7 +152,7 @@ def _ordered(offered: Sequence[str], preferred: tuple[str, ...]) -> tuple[str, .
 class Connection:
     """One authenticated SSH connection; made by :func:`connect`, closed by whoever opened it."""
 
-    def __init__(self, transport: _Transport, opened: ExitStack) -> None:
+    def __init__(self, transport: Transport, opened: ExitStack) -> None:
         self._transport = transport
         self._opened = opened
         self._waiting = ThreadGroup(transport.close)
