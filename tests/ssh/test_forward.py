@@ -272,8 +272,8 @@ def test_a_refused_stream_is_told_and_tried_again(connection: Connection) -> Non
 def test_without_anybody_to_mend_it_a_refused_client_is_cut(connection: Connection) -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    with forward_to(connection, port) as forward, dial(forward.port) as client:
-        with pytest.raises(ConnectionResetError):
+    with forward_to(connection, port) as forward:
+        with pytest.raises(ConnectionResetError), dial(forward.port) as client:
             client.recv(1)
 
 
