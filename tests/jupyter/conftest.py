@@ -30,6 +30,9 @@ COLAB = "https://colab.research.google.com"
 TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef"
 PYTHON = os.environ.get("REMOTE_RUNTIME_TEST_JUPYTER_PYTHON", sys.executable)
 
+# What of our environment a server gets; the last one has its coverage measured, if ours is.
+KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
+
 START_SECONDS = 60
 STOP_SECONDS = 30
 ANSWER_SECONDS = 30
@@ -264,7 +267,7 @@ def _configuration(settings: Mapping[str, Any], extension: Path | None) -> str:
 
 
 def _environment(home: Path, config: Path, token_file: Path) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "LC_ALL", "TMPDIR")}
+    kept = {name: value for name, value in os.environ.items() if name in KEPT}
     own_programs = str(Path(PYTHON).parent)
     return {
         **kept,
