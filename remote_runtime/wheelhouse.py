@@ -26,7 +26,7 @@ from remote_runtime.guest.diagnosis import Failure
 from remote_runtime.guest.fetch import FetchError
 from remote_runtime.guest.index import Index
 from remote_runtime.text import printable
-from remote_runtime.wheels import Locked, applies, best, parse_lock, tags_of
+from remote_runtime.wheels import Locked, applies, best, check_target, parse_lock, tags_of
 
 WORKERS = 8
 NO_DEADLINE_SECONDS = 3600.0
@@ -52,6 +52,7 @@ def wheels_for(
     Raises :class:`GuestError` with the code ``wheels_unavailable``, and :class:`TimedOut`.
     """
     try:
+        check_target(target)
         entries = needed(target, ui)
         tags = tags_of(target)
     except (KeyError, ValueError, TypeError, AttributeError) as error:

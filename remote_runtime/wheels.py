@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,27 @@ def parse_lock(text: str) -> list[Locked]:
 def applies(entry: Locked, target: Mapping[str, Any]) -> bool:
     """Whether the Python described by ``target`` needs this entry."""
     return entry.marker is None or entry.marker.evaluate(marker_environment(target))
+
+
+# What the machine says of itself is data, and its numbers would be counted through.
+_SHAPES = {
+    "implementation": r"[a-z]{1,20}",
+    "python": r"3\.\d{1,2}\.\d{1,3}[a-z0-9.+]{0,20}",
+    "abi": r"[a-z0-9_]{1,20}",
+    "system": r"[A-Za-z]{1,20}",
+    "machine": r"[A-Za-z0-9_]{1,20}",
+    "libc": r"[a-z]{0,10}",
+    "libc_version": r"(\d{1,2}\.\d{1,2}(\.\d{1,4})?)?",
+    "macos": r"(\d{1,2}(\.\d{1,3}){0,3})?",
+}
+
+
+def check_target(target: Mapping[str, Any]) -> None:
+    """Raise :class:`ValueError` if ``target`` is not what a machine's Python would say of itself."""
+    for name, shape in _SHAPES.items():
+        value = target.get(name)
+        if not isinstance(value, str) or not re.fullmatch(shape, value):
+            raise ValueError(f"its {name} makes no sense")
 
 
 def marker_environment(target: Mapping[str, Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ DROPPED_PREFIXES = ("JUPYTER_SERVER_", "JPY_")
 
 HEADER = "# Written by remote-runtime whenever it starts its server: changes here are lost.\n"
 BODY = """
+import hashlib
 import os
 import sys
 import traceback
@@ -38,9 +39,11 @@ def configure(c):
     c.ServerApp.jpserver_extensions.update({SETTINGS["module"]: True})
     with open(SETTINGS["token_file"]) as file:
         # The class's own section too: there a token of the user's would win over the base class's.
-        c.IdentityProvider.token = c.PasswordIdentityProvider.token = file.read()
-    # That file is for a browser on this machine; it would hold the token, with whatever mode the user's umask gives.
-    ServerApp.write_browser_open_files = lambda app: None
+        c.IdentityProvider.token = c.PasswordIdentityProvider.token = token = file.read()
+    # A new token must end the sessions of browsers that came in by the old one; Jupyter's own secret would outlive it.
+    c.ServerApp.cookie_secret = hashlib.sha256(b"remote-runtime cookies " + token.encode()).digest()
+    # Both are for programs on this machine, and would leave the token in places that are not ours to clean.
+    ServerApp.write_browser_open_files = ServerApp.write_server_info_file = lambda app: None
     # Kernels inherit this process's environment: they get the user's.
     for name, value in SETTINGS["environment"].items():
         os.environ.pop(name, None)

@@ -22,20 +22,21 @@ if TYPE_CHECKING:
 POLL_SECONDS = 0.1
 
 
-def lock_directories() -> list[str]:
+def lock_directories(state: str) -> list[str]:
     """Where locks may be, the best first.
 
     Not /run/user first: it comes and goes with login sessions, so that a boot script and a login would not meet there.
+    The state directory itself last: it may be on another machine's disk, but no other user can take its name.
     """
     uid = os.geteuid()
-    return ["/tmp/remote-runtime-%d" % uid, "/run/user/%d/remote-runtime" % uid]  # noqa: S108 - checked to be ours
+    return ["/tmp/remote-runtime-%d" % uid, "/run/user/%d/remote-runtime" % uid, state + "/locks"]  # noqa: S108 - checked
 
 
 def lock_path(state: str) -> str:
     """The lock file for one state directory; GuestFailure if there is no safe place for it."""
     refused = None
     name = hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()[:16] + ".lock"
-    for directory in lock_directories():
+    for directory in lock_directories(state):
         try:
             return os.path.join(private_directory(directory), name)
         except GuestFailure as failure:

@@ -58,7 +58,8 @@ def uninstall(_: dict[str, Any], context: Context) -> dict[str, Any]:
         removed = [path for path in removed if os.path.lexists(path)]
         for path in removed:
             shutil.rmtree(path)
-        os.unlink(lock)
+        with suppress(FileNotFoundError):  # it went with the rest
+            os.unlink(lock)
     with suppress(OSError):  # another home of this user may have its lock there
         os.rmdir(os.path.dirname(lock))
     return {"removed": removed, "shared_with": others}

@@ -18,7 +18,7 @@ HOLDER = """
 import sys, time
 from remote_runtime.guest import locks
 from remote_runtime.guest.clock import Deadline
-locks.lock_directories = lambda: sys.argv[2:]
+locks.lock_directories = lambda state: sys.argv[2:]
 with locks.exclusive(sys.argv[1], Deadline(5), print):
     print("held", flush=True)
     sys.stdin.read()
@@ -28,7 +28,7 @@ with locks.exclusive(sys.argv[1], Deadline(5), print):
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     found = [str(tmp_path / "first"), str(tmp_path / "second")]
-    monkeypatch.setattr(locks, "lock_directories", lambda: found)
+    monkeypatch.setattr(locks, "lock_directories", lambda state: found)
     return found
 
 
@@ -102,4 +102,8 @@ def test_without_any_safe_place_there_is_an_error(tmp_path: Path, places: list[s
 
 
 def test_real_places_are_on_local_disks() -> None:
-    assert [place.split("/")[1] for place in locks.lock_directories()] == ["tmp", "run"]
+    assert [place.split("/")[1] for place in locks.lock_directories("/home/ada/.remote-runtime")] == [
+        "tmp",
+        "run",
+        "home",
+    ]

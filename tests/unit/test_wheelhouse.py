@@ -15,7 +15,7 @@ import pytest
 from packaging.tags import sys_tags
 from packaging.utils import parse_wheel_filename
 
-from remote_runtime import wheelhouse
+from remote_runtime import wheelhouse, wheels
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import GuestError, TimedOut
 from remote_runtime.guest import install, pins, target
@@ -40,6 +40,18 @@ LOCKS = "".join((files("remote_runtime.guest") / name).read_text() for name in i
 
 def locked(name: str = "pkg", version: str = "1.0") -> Locked:
     return Locked(name, version, None, frozenset())
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("libc_version", "2.3000000"), ("python", "3.99999.1"), ("machine", "../x"), ("abi", None), ("macos", "9999999")],
+)
+def test_a_machine_that_says_nonsense_of_itself_is_not_believed(name: str, value: object) -> None:
+    target = {"implementation": "cpython", "python": "3.11.2", "abi": "cp311", "system": "Linux", "machine": "x86_64"}
+    target |= {"libc": "glibc", "libc_version": "2.36", "macos": ""}
+    wheels.check_target(target)
+    with pytest.raises(ValueError, match=name):
+        wheels.check_target({**target, name: value})
 
 
 def test_the_lock_is_read() -> None:

@@ -3,7 +3,8 @@
     <base_url>http_over_websocket                  requests over a WebSocket
     <base_url>http_over_websocket/diagnose         what is wrong
     <base_url>http_over_websocket/proxied_ws/...   any other WebSocket of the server, a kernel's above all
-    <base_url>remote-runtime/proof?nonce=...       the proof that this server holds its token
+    <base_url>remote-runtime/proof?nonce=...       the proof that this server holds its token; with &hold=1 the
+                                                   answer does not end before the server does
 
 ``proxied_ws`` is a matter of routing only: a rule in front of all others takes the prefix off, and the server then
 finds its own handler, which so talks to the page directly: subprotocol, binary messages and compression are its own.
@@ -11,6 +12,7 @@ finds its own handler, which so talks to the page directly: subprotocol, binary 
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any, Dict, Optional
 
@@ -109,12 +111,19 @@ class Unproxied(Router):
 class Proof(JupyterHandler):
     """Proves to anybody who asks that this server holds its token; see :mod:`.proof`."""
 
+    def initialize(self) -> None:
+        """Called by tornado for each request."""
+        self._gone = asyncio.Event()
+
     def set_cors_headers(self) -> None:
         """Set none: no page has a reason to ask."""
 
     @allow_unauthenticated
-    def get(self) -> None:
-        """Answer with the proof for the nonce in the query; 400 for none that is one, 404 if there is no token."""
+    async def get(self) -> None:
+        """Answer with the proof for the nonce in the query; 400 for none that is one, 404 if there is no token.
+
+        A client that holds the request sees by its end that this server is gone, before anybody else has the port.
+        """
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.set_header("Cache-Control", "no-store")
         token = server_token(self.settings)
@@ -125,4 +134,14 @@ class Proof(JupyterHandler):
         elif answer is None:
             self.set_status(400)
             answer = "nonce must be 16 to 64 bytes in hexadecimal."
-        self.finish(answer)
+        elif self.get_query_argument("hold", ""):
+            self.write(answer + "\n")
+            await self.flush()
+            await self._gone.wait()
+            return
+        await self.finish(answer)
+
+    def on_connection_close(self) -> None:
+        """The client that held the request has gone."""
+        super().on_connection_close()
+        self._gone.set()
