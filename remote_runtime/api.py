@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -25,6 +25,7 @@ from remote_runtime.ssh.config import lookup
 from remote_runtime.store import Store
 
 DEFAULT_PORT = 8888
+FORWARD_HINT = "Give the forward another local port: -L PORT:HOST:PORT."
 
 
 def connect(
@@ -74,18 +75,20 @@ def connect(
         known = opened.enter_context(store.hold(provider, instance))
         # The cheapest failures first; clients that come early wait in the listeners' backlogs.
         listener = opened.enter_context(_listen(local_port, known.local_port, on_event))
-        others = [(forward, opened.enter_context(listen(forward.local_port))) for forward in forwards]
+        others = [
+            (forward, opened.enter_context(listen(forward.local_port, hint=FORWARD_HINT))) for forward in forwards
+        ]
         with step(on_event, "instance", f"Finding {instance}"):
             found = load_provider(provider, settings, lookup=partial(lookup, user=user, host_key=host_key))
             machine = found.ensure(instance, deadline, on_event)
-        if not known.token:
-            on_event(Notice("first_connection", f"Code in a notebook can do anything on {instance} that you can."))
         prepare = _Preparation(server or ServerOptions(), known.token, new_token, on_event)
         link = opened.enter_context(
             Link(instance, resolve=machine.resolve, prepare=prepare, ask=ask, on_event=on_event, deadline=deadline)
         )
+        if not known.token:
+            on_event(Notice("first_connection", f"Code in a notebook can do anything on {instance} that you can."))
         with step(on_event, "forward", f"Forwarding port {listener.port}"):
-            _forward(opened, link, listener, others)
+            _forward(opened, link, listener, others, admit=prepare.server_stands)
             proof.await_answer(link.server, lambda _: socket.create_connection(("127.0.0.1", listener.port)), deadline)
         store.save(_remembered(known, listener.port, link.server))
         return Runtime(machine, link, listener.port, opened.pop_all())
@@ -164,6 +167,7 @@ class _Preparation:
         self._new_token = new_token
         self._first = True
         self._on_event = on_event
+        self._sentinel: proof.Sentinel | None = None
 
     def __call__(self, connection: Connection, deadline: Deadline) -> ServerInfo:
         server = bootstrap.ensure_server(
@@ -175,10 +179,16 @@ class _Preparation:
             on_event=self._on_event,
             deadline=deadline,
         )
-        proof.require_proof(server, connection.dial, deadline)
+        former, self._sentinel = self._sentinel, proof.Sentinel(server, connection, deadline)
+        if former:
+            former.close()
         self._token = server.token
         self._first = self._new_token = False
         return server
+
+    def server_stands(self) -> bool:
+        """Whether the server that proved itself last still runs: only then may a client's byte go to its port."""
+        return self._sentinel is not None and self._sentinel.stands
 
 
 def candidate_ports(wanted: int | Literal["auto"] | None, last: int) -> list[int]:
@@ -209,8 +219,18 @@ def _listen(wanted: int | Literal["auto"] | None, last: int, on_event: EventSink
     raise AssertionError("unreachable: any free port can be bound, or the error is raised")
 
 
-def _forward(opened: ExitStack, link: Link, listener: Listener, others: list[tuple[Forward, Listener]]) -> None:
-    """Join the listeners to their ports on the VM; Jupyter's port is asked of the link anew for each client."""
+def _forward(
+    opened: ExitStack,
+    link: Link,
+    listener: Listener,
+    others: list[tuple[Forward, Listener]],
+    *,
+    admit: Callable[[], bool],
+) -> None:
+    """Join the listeners to their ports on the VM; Jupyter's port is asked of the link anew for each client.
+
+    ``admit`` says whether what listens there is still the server that proved itself.
+    """
 
     def server_refused(error: Exception) -> bool:
         link.request_prepare(f"the Jupyter server does not answer: {error}")
@@ -218,7 +238,7 @@ def _forward(opened: ExitStack, link: Link, listener: Listener, others: list[tup
 
     main = LocalForward(
         listener,
-        lambda sink: link.open_stream("127.0.0.1", link.server.port, sink),
+        lambda sink: link.open_stream("127.0.0.1", link.server.port, sink, admit=admit),
         on_refused=server_refused,
     )
     link.on_settled(opened.enter_context(main).retry)

@@ -23,7 +23,7 @@ from remote_runtime.stream import Sink, Stream
 Resolve = Callable[[Deadline], Endpoint]
 Prepare = Callable[[ssh.Connection, Deadline], ServerInfo]
 
-PROBE_EVERY_SECONDS = 3.0
+PROBE_EVERY_SECONDS = 1.0
 SUSPECT_SECONDS = 3.0
 """A peer that has not answered a probe for so long is suspected dead: a new login is raced against its answer."""
 
@@ -56,18 +56,22 @@ class Link:
         self._resolve = resolve
         self._prepare = prepare
         self._on_event = on_event
+        self._unlocked = ssh.Unlocked()
         self._lock = threading.Lock()
         self._news = threading.Event()  # something for the supervisor to look at
         self._over = threading.Event()
         self._status: recovery.State = Up()
         self._prepare_wanted = ""
-        self._probe: threading.Event | None = None  # asked, and not known to be answered
+        self._probe: threading.Event | None = None  # asked at `_asked`, and not known to be answered
+        self._asked = 0.0
         self._suspect = False
         self._attempt = deadline
         self._connection: ssh.Connection | None = None
         self._listeners: list[Callable[[], None]] = []
         with step(on_event, "ssh", f"Logging in to {name}"):
-            connection = ssh.connect(resolve(deadline), ask=ask, on_event=on_event, deadline=deadline)
+            connection = ssh.connect(
+                resolve(deadline), ask=ask, on_event=on_event, deadline=deadline, unlocked=self._unlocked
+            )
         try:
             with step(on_event, "server", f"Preparing Jupyter on {name}"):
                 self.server = prepare(connection, deadline)
@@ -100,9 +104,12 @@ class Link:
             f"The link to {self._name} is {_public(status)}", hint="It comes back by itself.", code="reconnecting"
         )
 
-    def open_stream(self, host: str, port: int, sink: Sink) -> Stream:
-        """Open a stream on the connection of this moment; raises :class:`NetworkError` if there is none."""
-        return self.connection().open_stream(host, port, sink)
+    def open_stream(self, host: str, port: int, sink: Sink, *, admit: Callable[[], bool] = lambda: True) -> Stream:
+        """Open a stream on the connection of this moment (see :meth:`.Connection.open_stream`).
+
+        Raises :class:`NetworkError` if there is none.
+        """
+        return self.connection().open_stream(host, port, sink, admit=admit)
 
     def on_settled(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called, from the link's thread, each time the link has come back or failed for good."""
@@ -130,7 +137,7 @@ class Link:
     # -- the supervisor ------------------------------------------------------------------------------------------------
 
     def _stop(self) -> None:
-        self._move(recovery.closed(self._status))
+        self._move(recovery.closed)
         self._attempt.cancel()
         self._news.set()
         with self._lock:
@@ -150,7 +157,7 @@ class Link:
         self._rest(SUSPECT_SECONDS if self._probe else PROBE_EVERY_SECONDS)
         trouble = self._trouble()
         if trouble:
-            self._move(recovery.lost(self._status, trouble, time.monotonic()))
+            self._move(lambda status: recovery.lost(status, trouble, time.monotonic()))
 
     def _trouble(self) -> str:
         """Why the link has to be brought up again; empty if all is well."""
@@ -177,7 +184,7 @@ class Link:
         told = self._news.wait(seconds)
         self._news.clear()
         if time.time() - asleep_at > seconds + SLEPT_SECONDS:
-            self._status = recovery.hurried(self._status, time.monotonic())
+            self._move(lambda status: recovery.hurried(status, time.monotonic()))
         return not told
 
     def _come_back(self) -> None:
@@ -189,14 +196,15 @@ class Link:
                 self._up_again()
             else:
                 jitter = random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-                self._move(recovery.failed(self._status, error, time.monotonic(), jitter))
+                failure = error  # the name that except binds is gone when the lambda could want it
+                self._move(lambda status: recovery.failed(status, failure, time.monotonic(), jitter))
         else:
             self._up_again()
 
     def _up_again(self) -> None:
         self._suspect = False
         self._probe = None
-        self._move(recovery.succeeded(self._status))
+        self._move(recovery.succeeded)
 
     def _establish(self) -> None:
         """Log in, unless the connection is fine and only its server was in doubt; then prepare."""
@@ -208,6 +216,7 @@ class Link:
                 ask=None,
                 on_event=self._on_event,
                 deadline=self._attempt.sooner(LOGIN_SECONDS),
+                unlocked=self._unlocked,
             )
             if self._old_is_back():
                 fresh.close()
@@ -238,16 +247,21 @@ class Link:
         if not (self._probe and self._probe.is_set() and isinstance(self._status, Up)):
             self._news.set()
 
-    def _move(self, status: recovery.State) -> None:
-        """Take on a state, and tell what changed."""
+    def _move(self, change: Callable[[recovery.State], recovery.State]) -> None:
+        """Take on the state that ``change`` makes of the present one, and tell what is new.
+
+        In one step, since close() may come from another thread at any moment, and what is over must stay so.
+        """
         with self._lock:
-            before, self._status = self._status, status
+            before = self._status
+            status = self._status = change(before)
+        if status == before:
+            return
         if isinstance(status, Down):
             self._on_event(LinkChanged("reconnecting", status.reason, max(0.0, status.retry_at - time.monotonic())))
         elif isinstance(status, Over) and status.error:
-            if not isinstance(before, Over):
-                self._on_event(LinkChanged("failed", status.error.message))
-        elif _public(before) != _public(status):
+            self._on_event(LinkChanged("failed", status.error.message))
+        else:
             self._on_event(LinkChanged(_public(status)))
         if isinstance(status, Over):
             self._over.set()

@@ -1,6 +1,7 @@
 """SSH: the only part that imports paramiko."""
 
-from remote_runtime.ssh.connection import Connection, connect
+from remote_runtime.ssh.auth import Unlocked
+from remote_runtime.ssh.connection import Connection, connect, ended
 from remote_runtime.ssh.process import RemoteProcess
 
-__all__ = ["Connection", "RemoteProcess", "connect"]
+__all__ = ["Connection", "RemoteProcess", "Unlocked", "connect", "ended"]

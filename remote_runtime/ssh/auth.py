@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -23,14 +24,28 @@ TRIES = 3
 """How often a passphrase or password may be mistyped, as in OpenSSH."""
 
 
-def authenticate(transport: Transport, endpoint: Endpoint, *, ask: Question | None, deadline: Deadline) -> None:
+@dataclass
+class Unlocked:
+    """What a person has unlocked or typed once, kept in memory so that a reconnect need not ask again.
+
+    Keys by their file, passwords by ``user@host:port``.
+    """
+
+    keys: dict[Path, paramiko.PKey] = field(default_factory=dict, repr=False)
+    passwords: dict[str, str] = field(default_factory=dict, repr=False)
+
+
+def authenticate(
+    transport: Transport, endpoint: Endpoint, *, ask: Question | None, unlocked: Unlocked, deadline: Deadline
+) -> None:
     """Log in on ``transport``, whose host key has been checked.
 
     Keys are tried in an order that spends few of the server's tries: files that need no passphrase (or that the agent
-    holds), then the agent's other keys, then encrypted files; passwords last, and only if ``ask`` is given.
+    holds), then the agent's other keys, then encrypted files; passwords last.  Nobody is asked without ``ask``;
+    ``unlocked`` holds what was given before.
     Raises :class:`AuthenticationFailed`, or :class:`NetworkError` if the server hangs up.
     """
-    login = _Login(transport, endpoint, ask, deadline)
+    login = _Login(transport, endpoint, ask, unlocked, deadline)
     try:
         if not login.by_keys() and not login.by_answers():
             raise login.failure()
@@ -49,14 +64,19 @@ def authenticate(transport: Transport, endpoint: Endpoint, *, ask: Question | No
 
 
 class _Login:
-    def __init__(self, transport: Transport, endpoint: Endpoint, ask: Question | None, deadline: Deadline) -> None:
+    def __init__(
+        self, transport: Transport, endpoint: Endpoint, ask: Question | None, unlocked: Unlocked, deadline: Deadline
+    ) -> None:
         self.transport = transport
         self.endpoint = endpoint
         self.ask = ask
+        self.unlocked = unlocked
+        self.who = f"{endpoint.user}@{endpoint.host}"
         self.deadline = deadline
         self.allowed: list[str] = []
         self.tried: list[str] = []
         self.skipped: list[str] = []
+        self.locked_out = False
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
@@ -86,6 +106,9 @@ class _Login:
         held = {key.asbytes(): key for key in agent}
         locked: list[Identity] = []
         for identity in self.endpoint.identities:
+            if identity.key in self.unlocked.keys:
+                yield str(identity.key), self.unlocked.keys[identity.key]
+                continue
             public = _public_blob(identity.key)
             if public in held:
                 yield str(identity.key), held.pop(public)
@@ -124,24 +147,33 @@ class _Login:
     def _unlock(self, identity: Identity) -> paramiko.PKey | None:
         if self.ask is None:
             self.skipped.append(f"{identity.key} (it has a passphrase and nobody can be asked for it)")
+            self.locked_out = True
             return None
+        prompt = f"Passphrase for {identity.key}: "
         for _ in range(TRIES):
-            passphrase = self.ask(f"Passphrase for {identity.key}: ", False)
+            passphrase = self.ask(prompt, False)
             if not passphrase:
                 break
             key = self._load(identity, passphrase)
             if key:
+                self.unlocked.keys[identity.key] = key
                 return key
+            prompt = f"That was not it. Passphrase for {identity.key}: "
         self.skipped.append(f"{identity.key} (wrong passphrase)")
         return None
 
     # -- what a person answers -------------------------------------------------------------------------------------
 
     def by_answers(self) -> bool:
-        if self.ask is None:
+        known = self.unlocked.passwords.get(self._place())
+        if self.ask is None and known is None:
             return False
         if not self.allowed:  # paramiko does not tell what a server says that refused a key
             self._allowed_without_credentials()
+        if known is not None and "password" in self.allowed and self._attempt("password", partial(self._send, known)):
+            return True
+        if self.ask is None:
+            return False
         for method in ("keyboard-interactive", "password"):
             for _ in range(TRIES):
                 if method in self.allowed and self._attempt(method, partial(self._answer, method, self.ask)):
@@ -155,25 +187,31 @@ class _Login:
             self.allowed = error.allowed_types
 
     def _answer(self, method: str, ask: Question) -> list[str]:
-        who = f"{self.endpoint.user}@{self.endpoint.host}"
         if method == "password":
-            password = ask(f"{who}'s password: ", False)
-            return self._bounded().attempt("password", self.endpoint.user, password)
-        return _Conversation(self._bounded(), self.endpoint.user, who).hold(ask)
+            password = ask(f"{self.who}'s password: ", False)
+            wanted_besides = self._send(password)
+            self.unlocked.passwords[self._place()] = password
+            return wanted_besides
+        return _Conversation(self._bounded(), self.endpoint.user, self.who).hold(ask)
+
+    def _send(self, password: str) -> list[str]:
+        return self._bounded().attempt("password", self.endpoint.user, password)
+
+    def _place(self) -> str:
+        return f"{self.who}:{self.endpoint.port}"
 
     def _bounded(self) -> Transport:
         self.transport.auth_timeout = self.deadline.bounded(120)
         return self.transport
 
     def failure(self) -> AuthenticationFailed:
-        where = f"{self.endpoint.user}@{self.endpoint.host}"
         tried = ", ".join(self.tried) or "nothing"
         skipped = f"; skipped: {', '.join(self.skipped)}" if self.skipped else ""
         wants = f" It accepts: {', '.join(printable(name) for name in self.allowed)}." if self.allowed else ""
-        return AuthenticationFailed(
-            f"{where} did not let us in.{wants} Tried: {tried}{skipped}",
-            hint="Check the user name and that the machine has your public key: ssh -v shows the same attempt.",
-        )
+        hint = "Check the user name and that the machine has your public key: ssh -v shows the same attempt."
+        if self.locked_out:
+            hint = "Unlock the key for all programs with ssh-add, or connect in a terminal, where you are asked for it."
+        return AuthenticationFailed(f"{self.who} did not let us in.{wants} Tried: {tried}{skipped}", hint=hint)
 
 
 class _Conversation:

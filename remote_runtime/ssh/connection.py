@@ -15,6 +15,7 @@ from remote_runtime.errors import NetworkError
 from remote_runtime.events import EventSink
 from remote_runtime.model import Command, Dial, Endpoint, Jump, Question
 from remote_runtime.ssh import auth, dial, hostkeys
+from remote_runtime.ssh.auth import Unlocked
 from remote_runtime.ssh.failures import refused, translated
 from remote_runtime.ssh.process import RemoteProcess
 from remote_runtime.ssh.proxy_command import ProxyCommand
@@ -54,35 +55,56 @@ _LOGGER = "remote_runtime.paramiko"
 logging.getLogger(_LOGGER).addHandler(logging.NullHandler())
 
 
-def connect(endpoint: Endpoint, *, ask: Question | None, on_event: EventSink, deadline: Deadline) -> Connection:
+def connect(
+    endpoint: Endpoint,
+    *,
+    ask: Question | None,
+    on_event: EventSink,
+    deadline: Deadline,
+    unlocked: Unlocked | None = None,
+) -> Connection:
     """Return an authenticated connection to ``endpoint``.
 
-    The host key is verified before anything of ours is sent.
+    The host key is verified before anything of ours is sent.  ``unlocked`` remembers what a person unlocks, for the
+    next call with it, at which nobody may be there to ask.
     Raises :class:`NetworkError`, :class:`TimedOut`, :class:`HostKeyError` or :class:`AuthenticationFailed`.
     """
+    unlocked = unlocked or Unlocked()
     with ExitStack() as opened:
-        sock, complaint = _socket_to(endpoint, opened, ask=ask, on_event=on_event, deadline=deadline)
+        sock, complaint = _socket_to(endpoint, opened, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
         try:
             transport = _handshake(sock, endpoint, deadline)
         except NetworkError as error:
             if said := printable(complaint()):
-                error.hint = f"The proxy command said: {said}"
+                raise NetworkError(
+                    f"The proxy command for {endpoint.host} failed: {said}",
+                    hint="Check ProxyCommand in your ssh_config.",
+                    code="proxy_command_failed",
+                ) from error
             raise
         opened.callback(transport.close)
         key = transport.get_remote_server_key()
         hostkeys.verify(endpoint.trust, endpoint.port, key.get_name(), key.asbytes(), ask=ask, on_event=on_event)
-        auth.authenticate(transport, endpoint, ask=ask, deadline=deadline)
+        auth.authenticate(transport, endpoint, ask=ask, unlocked=unlocked, deadline=deadline)
         return Connection(transport, opened.pop_all())
 
 
 def _socket_to(
-    endpoint: Endpoint, opened: ExitStack, *, ask: Question | None, on_event: EventSink, deadline: Deadline
+    endpoint: Endpoint,
+    opened: ExitStack,
+    *,
+    ask: Question | None,
+    on_event: EventSink,
+    deadline: Deadline,
+    unlocked: Unlocked,
 ) -> tuple[dial.SocketLike, Callable[[], str]]:
     """A socket to the endpoint, and a way to learn what a proxy command complained of."""
     via = endpoint.via
     sock: dial.SocketLike
     if isinstance(via, Jump):
-        jump = opened.enter_context(connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline))
+        jump = opened.enter_context(
+            connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
+        )
         sock = jump.dial(endpoint.host, endpoint.port, deadline)
     elif isinstance(via, Command):
         command = opened.enter_context(ProxyCommand(via.argv))
@@ -119,6 +141,11 @@ def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) ->
     except BaseException:
         transport.close()
         raise
+
+
+def ended(channel: dial.SocketLike) -> bool:
+    """Whether the far side of what :meth:`Connection.dial` gave has ended, as far as the connection has told by now."""
+    return bool(channel.closed or channel.eof_received)
 
 
 def _no_handshake(endpoint: Endpoint, error: Exception, *, greeted: bool) -> NetworkError:
@@ -192,9 +219,12 @@ class Connection:
                 channel.close()
                 raise
 
-    def open_stream(self, host: str, port: int, sink: Sink) -> Stream:
-        """Open a stream to ``host:port`` as the VM sees them (see :mod:`remote_runtime.stream`)."""
-        return self._pump.open(host, port, sink)
+    def open_stream(self, host: str, port: int, sink: Sink, *, admit: Callable[[], bool] = lambda: True) -> Stream:
+        """Open a stream to ``host:port`` as the VM sees them (see :mod:`remote_runtime.stream`).
+
+        ``admit`` is asked once the VM has confirmed it: if it says no, the stream is refused, and no byte goes over it.
+        """
+        return self._pump.open(host, port, sink, admit)
 
     def dial(self, host: str, port: int, deadline: Deadline) -> dial.SocketLike:
         """A blocking socket-like object joined to ``host:port`` as the VM sees them.

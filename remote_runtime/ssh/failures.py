@@ -40,6 +40,13 @@ def refused(target: tuple[str, int], error: paramiko.ChannelException) -> Channe
     return ChannelRefused(f"The SSH server refused a channel to {where}: {printable(error.text)}")
 
 
+def not_admitted(target: tuple[str, int]) -> ChannelRefused:
+    """The error for a stream that reached something else than what had proved itself there."""
+    return ChannelRefused(
+        f"What listens on {target[0]}:{target[1]} of the VM is not what proved itself", code="server_gone"
+    )
+
+
 def lost(reason: str) -> NetworkError:
     """The error for a connection that is gone."""
     return NetworkError(

@@ -56,7 +56,10 @@ def verify(
             Notice("host_key_accepted", f"Trusting the {shown} of {trust.name}, seen for the first time", "warning")
         )
     elif not (ask and _consents(ask, trust, port, kind, blob)):
-        raise HostKeyError(f"The {shown} of {trust.name} was not accepted")
+        raise HostKeyError(
+            f"The {shown} of {trust.name} port {port} was not accepted",
+            hint="Only yes, written out, or the fingerprint itself accepts a host key.",
+        )
     _remember(trust, port, kind, blob)
 
 

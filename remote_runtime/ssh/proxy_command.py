@@ -50,8 +50,17 @@ class ProxyCommand:
             self._theirs.close()
 
     def complaint(self) -> str:
-        """What the command last said on standard error, if it has ended; else nothing."""
-        return self._complaint.decode(errors="replace") if self._ended.wait(0.5) else ""
+        """What the command last said on standard error, or else how it ended; nothing while it goes on."""
+        if not self._ended.wait(0.5):
+            return ""
+        return self._complaint.decode(errors="replace").strip() or self._how_it_ended()
+
+    def _how_it_ended(self) -> str:
+        try:
+            status = self._process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return ""  # it has only closed its standard error
+        return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
 
     def close(self) -> None:
         """End the command; safe to call twice."""
@@ -59,6 +68,7 @@ class ProxyCommand:
 
     def _stop(self) -> None:
         self.socket.close()
+        self._theirs.close()
         self._process.terminate()
         try:
             self._process.wait(2)
@@ -83,11 +93,13 @@ class ProxyCommand:
             return  # the command has ended; the other direction says so
 
     def _copy_out(self, pipe: IO[bytes] | None) -> None:
+        # A plain close would not end the connection while the other thread still reads from this socket.
         try:
             if pipe:
-                with pipe, self._theirs:
+                with pipe:
                     while chunk := pipe.read(65536):
                         self._theirs.sendall(chunk)
+            self._theirs.shutdown(socket.SHUT_RDWR)
         except OSError:
             return  # our side has been closed
 

@@ -21,7 +21,7 @@ import paramiko
 
 from remote_runtime._threads import ThreadGroup
 from remote_runtime.errors import RemoteRuntimeError
-from remote_runtime.ssh.failures import lost, refused
+from remote_runtime.ssh.failures import lost, not_admitted, refused
 from remote_runtime.stream import Sink
 
 WINDOW_BYTES = 4 << 20
@@ -53,9 +53,9 @@ class StreamPump:
         self._threads.spawn("ssh-reader", lambda: self._serve(self.readable, ChannelStream.deliver))
         self._threads.spawn("ssh-writer", lambda: self._serve(self.sendable, ChannelStream.flush))
 
-    def open(self, host: str, port: int, sink: Sink) -> ChannelStream:
+    def open(self, host: str, port: int, sink: Sink, admit: Callable[[], bool]) -> ChannelStream:
         """A stream to ``host:port`` as the VM sees them; it is confirmed later, by ``sink.writable()``."""
-        stream = ChannelStream(self, host, port, sink)
+        stream = ChannelStream(self, host, port, sink, admit)
         with self._lock:
             if self._closed or not self.transport.is_active():
                 raise lost("it is closed")
@@ -97,9 +97,10 @@ class StreamPump:
 class ChannelStream:
     """One direct-tcpip channel as a Stream.  Each direction is driven by one thread of the pump at a time."""
 
-    def __init__(self, pump: StreamPump, host: str, port: int, sink: Sink) -> None:
+    def __init__(self, pump: StreamPump, host: str, port: int, sink: Sink, admit: Callable[[], bool]) -> None:
         self._pump = pump
         self._target = (host, port)
+        self._admit = admit
         self._sink = sink
         self._channel: paramiko.Channel | None = None
         self._lock = threading.Lock()
@@ -162,6 +163,9 @@ class ChannelStream:
         channel.settimeout(0.0)
         channel.out_buffer_cv = _Notifier(channel.lock, self._schedule_send)
         self._channel = channel
+        if not self._admit():
+            self._finish(not_admitted(self._target))
+            return
         if not self._over:
             self._sink.writable()
         channel.in_buffer.set_event(_Signal(self._schedule_read))  # type: ignore[arg-type]

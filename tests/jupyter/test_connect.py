@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.cookiejar
 import json
 import os
 import secrets
@@ -292,6 +293,42 @@ def test_a_new_token_shuts_out_the_old_url(user: Settings) -> None:
             urllib.request.urlopen(request, timeout=30)
         caught.value.close()
         assert caught.value.code == 403
+
+
+def test_a_new_token_ends_the_sessions_of_browsers_too(user: Settings) -> None:
+    """Jupyter logs a browser in by a cookie, which must not outlive the token that it was given for."""
+
+    def visit(runtime: Runtime, jar: http.cookiejar.CookieJar, query: str) -> int:
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(jar))
+        try:
+            with opener.open(f"http://localhost:{runtime.port}/api/status{query}", timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    jar = http.cookiejar.CookieJar()
+    with join(user) as runtime:
+        assert visit(runtime, jar, f"?token={runtime.token}") == 200
+        assert visit(runtime, jar, "") == 200, "the cookie lets in"
+    with join(user, local_port=None, new_token=True) as runtime:
+        assert visit(runtime, jar, "") == 403
+
+
+def test_a_squatter_on_the_port_of_a_dead_server_gets_no_byte(user: Settings) -> None:
+    heard: list[bytes] = []
+
+    def listen_in(far: socket.socket) -> None:
+        far.settimeout(5)
+        heard.append(far.recv(65536))
+
+    with join(user) as runtime:
+        dead = runtime.server
+        kill(dead)
+        with serving(listen_in, port=dead.port):
+            assert get(runtime, "api/status")  # from the server that was started again, elsewhere
+        assert runtime.server.port != dead.port
+    assert not any(heard), "it was connected to, at most"
 
 
 def test_an_unknown_machine_leaves_nothing_open(settings: Settings) -> None:

@@ -12,9 +12,9 @@ Serve = Callable[[socket.socket], None]
 
 
 @contextmanager
-def serving(serve: Serve) -> Iterator[int]:
-    """Run ``serve(connection)`` in a thread for each client; the port.  All ends with the block."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+def serving(serve: Serve, *, port: int = 0) -> Iterator[int]:
+    """Run ``serve(connection)`` in a thread for each client; the port (0: any).  All ends with the block."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=512)
     threads: list[threading.Thread] = []
     connections: list[socket.socket] = []
 

@@ -13,8 +13,9 @@ import pytest
 from remote_runtime import keys
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import AuthenticationFailed
+from remote_runtime.events import Event
 from remote_runtime.model import Endpoint, Identity, Pinned, Question
-from remote_runtime.ssh import Connection, connect
+from remote_runtime.ssh import Connection, Unlocked, connect
 
 # OpenSSH asks for passwords through PAM or the account's own: a server of asyncssh can be told what to ask.
 SERVER = """
@@ -79,8 +80,12 @@ class Person:
         return self.answers.pop(0)
 
 
+def ignore(event: Event) -> None:
+    """Nothing is said that matters here."""
+
+
 def log_in(endpoint: Endpoint, ask: Question | None) -> Connection:
-    return connect(endpoint, ask=ask, on_event=lambda event: None, deadline=Deadline(30))
+    return connect(endpoint, ask=ask, on_event=ignore, deadline=Deadline(30))
 
 
 @pytest.mark.parametrize("endpoint", ["password"], indirect=True)
@@ -91,12 +96,22 @@ def test_a_password_may_be_mistyped(endpoint: Endpoint) -> None:
     assert person.asked == [("ada@127.0.0.1's password: ", False)] * 2
 
 
+@pytest.mark.parametrize("endpoint", ["password", "key or password"], indirect=True)
+def test_a_password_that_was_right_is_used_again_without_asking(endpoint: Endpoint) -> None:
+    unlocked = Unlocked()
+    with connect(endpoint, ask=Person("hunter2"), on_event=ignore, deadline=Deadline(30), unlocked=unlocked):
+        pass
+    with connect(endpoint, ask=None, on_event=ignore, deadline=Deadline(30), unlocked=unlocked) as connection:
+        assert connection.alive
+    assert "hunter2" not in repr(unlocked)
+
+
 @pytest.mark.parametrize("endpoint", ["questions"], indirect=True)
 def test_the_servers_questions_are_shown_as_its_words_without_what_could_act_on_a_terminal(endpoint: Endpoint) -> None:
     person = Person("123456", "0000")
     with log_in(endpoint, person) as connection:
         assert connection.alive
-    prefix = "(ada@127.0.0.1) Two [31mfactors Look at your phone. "
+    prefix = "(ada@127.0.0.1) Two factors Look at your phone. "
     assert person.asked == [(f"{prefix}Code: ", True), (f"{prefix}PIN: ", False)]
 
 

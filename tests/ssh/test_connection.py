@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -126,7 +127,8 @@ def test_an_encrypted_key_asks_for_its_passphrase_until_it_is_right(start_sshd: 
         return next(answers)
 
     with log_in(endpoint, ask=ask):
-        assert asked == [(f"Passphrase for {tmp_path / 'key'}: ", False)] * 2
+        prompt = f"Passphrase for {tmp_path / 'key'}: "
+        assert asked == [(prompt, False), (f"That was not it. {prompt}", False)]
     with pytest.raises(AuthenticationFailed) as caught:
         log_in(endpoint)
     assert "nobody can be asked" in caught.value.message
@@ -228,7 +230,32 @@ def test_what_a_failing_proxy_command_said_is_shown() -> None:
     endpoint = Endpoint("nowhere", "me", Pinned((), "the test"), via=Command(command))
     with pytest.raises(NetworkError) as caught:
         log_in(endpoint)
-    assert "no such tunnel" in caught.value.hint
+    assert "no such tunnel" in caught.value.message
+    assert caught.value.code == "proxy_command_failed"
+
+
+@pytest.mark.parametrize("piped", [False, True])
+@pytest.mark.parametrize(
+    ("ending", "told"),
+    [
+        ("sys.exit(3)", "it ended with status 3"),
+        ("sys.exit('no such tunnel')", "no such tunnel"),
+        pytest.param(
+            "os.kill(os.getpid(), 9)",
+            "it was ended by signal 9",
+            marks=pytest.mark.skipif(os.name == "nt", reason="has no signals"),
+        ),
+    ],
+)
+def test_a_proxy_command_that_ends_tells_why(ending: str, told: str, piped: bool) -> None:
+    with ProxyCommand((sys.executable, "-c", f"import os, sys; {ending}"), piped=piped) as command:
+        assert command.socket.recv(1) == b""
+        assert command.complaint() == told
+
+
+def test_a_proxy_command_that_goes_on_has_no_complaint() -> None:
+    with ProxyCommand((sys.executable, "-c", "import sys; sys.stderr.close(); sys.stdin.read()")) as command:
+        assert command.complaint() == ""
 
 
 def test_a_proxy_command_that_does_not_exist() -> None:

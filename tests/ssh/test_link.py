@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,10 +17,11 @@ from remote_runtime.errors import AuthenticationFailed, HostKeyError, NetworkErr
 from remote_runtime.events import Event, LinkChanged
 from remote_runtime.forward import LocalForward, listen
 from remote_runtime.link import Link
-from remote_runtime.model import Endpoint, Pinned, ServerInfo
+from remote_runtime.model import Endpoint, Identity, Pinned, Question, ServerInfo
 from remote_runtime.ssh import Connection
 from tests.openssh import Sshd, StartSshd
 from tests.ssh.peers import echo, serving
+from tests.ssh.test_connection import make_key
 
 SERVER = ServerInfo(pid=1, port=1, token="secret")
 
@@ -33,12 +35,12 @@ class Story:
         self.failure: RemoteRuntimeError | None = None
         self.events: queue.SimpleQueue[LinkChanged] = queue.SimpleQueue()
 
-    def link(self, *, seconds: float = 20) -> Link:
+    def link(self, *, seconds: float = 20, ask: Question | None = None) -> Link:
         return Link(
             "machine",
             resolve=lambda deadline: self.endpoint(),
             prepare=self.prepare,
-            ask=None,
+            ask=ask,
             on_event=self.hear,
             deadline=Deadline(seconds),
         )
@@ -227,6 +229,23 @@ def test_a_machine_that_stays_frozen_is_given_up_for_a_new_login(sshd: Sshd) -> 
         assert link.connection() is not before
         assert story.prepared == 2
         sshd.signal(signal.SIGCONT)
+
+
+def test_a_passphrase_is_asked_for_once_in_the_life_of_a_link(start_sshd: StartSshd, tmp_path: Path) -> None:
+    make_key(tmp_path / "key", "ed25519", "correct horse")
+    server = start_sshd(AuthorizedKeysFile=str(tmp_path / "key.pub"))
+    story = Story(lambda: server.endpoint(identities=(Identity(tmp_path / "key"),)))
+    asked: list[str] = []
+
+    def ask(prompt: str, echo: bool) -> str:
+        asked.append(prompt)
+        return "correct horse"
+
+    with story.link(ask=ask):
+        for _ in range(2):
+            server.kill_connections()
+            story.until("connected")
+    assert len(asked) == 1
 
 
 def test_a_wait_can_be_bounded(sshd: Sshd) -> None:
