@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from remote_runtime.providers import Provider
     from remote_runtime.ssh import Connection
 
+USUAL_PROVIDER = "gce"
 _LONG_SECONDS = 600.0
 _ANSWER_SECONDS = 5.0
 
@@ -74,7 +75,7 @@ class Machine:
         self,
         name: str,
         *,
-        provider: str = "gce",
+        provider: str = USUAL_PROVIDER,
         user: str | None = None,
         settings: Settings | None = None,
         ask: Question | None = None,
@@ -97,8 +98,10 @@ class Machine:
         """
         found = self.store.load(self.provider, self.name)
         if found is None or not found.url:
+            # A bare name of which nothing is known counts as the usual provider's: that is no news to anybody.
+            said = "" if self.provider == USUAL_PROVIDER else f" ({self.provider})"
             raise InstanceError(
-                f"{self.name} ({self.provider}) was never connected from this computer",
+                f"{self.name}{said} was never connected from this computer",
                 hint="`remote-runtime list` shows what is known here; `remote-runtime connect` connects a machine.",
             )
         return found
@@ -249,9 +252,12 @@ class Machine:
     def _running(self) -> Instance:
         instance = self._find()
         if instance.state in ("stopped", "stopping"):
+            start = "remote-runtime start, with the same name and options."
+            if self.provider == "sandbox":
+                start = f"remote-runtime start --sandbox --instance {self.name}"
             raise InstanceError(
                 f"{self.name} is {instance.state}, so it can't be asked",
-                hint="Start it first: remote-runtime start, with the same name and options.",
+                hint=f"Start it first: {start}",
                 code="instance_stopped",
             )
         return instance

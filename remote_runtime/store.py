@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -82,14 +83,7 @@ class Store:
         try:
             lock.acquire()
         except Timeout:
-            other = self.load(provider, name)
-            raise AlreadyConnected(
-                f"{name} is already connected"
-                + (f" by process {other.host_pid} on port {other.local_port}" if other and other.host_pid else ""),
-                url=other.url if other else "",
-                pid=other.host_pid if other else 0,
-                hint=f"Use its URL (remote-runtime url shows it), or end it: remote-runtime stop {name}",
-            ) from None
+            raise _taken(name, self.load(provider, name)) from None
         except OSError as error:
             raise _unusable(self.directory(provider, name), error) from error
         try:
@@ -181,6 +175,19 @@ def write_private(path: Path, content: bytes) -> None:
 
 def _file_name(provider: str, name: str) -> str:
     return quote(f"{provider}-{name}", safe="@+")
+
+
+def _taken(name: str, other: Remembered | None) -> AlreadyConnected:
+    pid = other.host_pid if other else 0
+    which = f"process {pid}" if pid else "the process that is connecting"
+    return AlreadyConnected(
+        f"{name} is already connected" + (f" by process {pid}" if pid else ""),
+        url=other.url if other else "",
+        pid=pid,
+        hint=("Use its URL. " if other and other.url else "")
+        + f"To end only that connection, end {which} (Ctrl-C where it runs);\n"
+        + f"to stop Jupyter too: {shlex.join(['remote-runtime', 'stop', name])}",
+    )
 
 
 def _unusable(path: Path, error: OSError) -> StateError:

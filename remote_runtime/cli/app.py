@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import click
 
-from remote_runtime.cli.failure import translate
+from remote_runtime.cli.failure import INTERRUPTED, translate
 from remote_runtime.cli.invocation import Invocation
 from remote_runtime.cli.signals import Received
 from remote_runtime.cli.terminal import OutputClosed, Terminal
@@ -43,7 +43,8 @@ class Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """See click; an unknown command is answered with the closest one."""
         if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
-            close = difflib.get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
+            alike = [name for name in COMMANDS if name[0] == args[0][:1]]  # who writes install means no uninstall
+            close = difflib.get_close_matches(args[0], alike, n=1, cutoff=0.7)
             raise UsageError(
                 f"There is no command {args[0]!a}",
                 hint=f"Did you mean {close[0]}?" if close else f"The commands are: {', '.join(COMMANDS)}.",
@@ -105,6 +106,6 @@ def _ended(call: Invocation, end: Received) -> int:
     if call.ready:
         return 0
     if not isinstance(end, OutputClosed):
-        error = RemoteRuntimeError(f"Ended by {end.name}", hint="", code="interrupted", retryable=True)
+        error = RemoteRuntimeError(f"Ended by {end.name}", code=INTERRUPTED, retryable=True)
         _failed(call, error)
     return 128 + end.number

@@ -9,6 +9,7 @@ from remote_runtime.cli.terminal import Style, visible
 from remote_runtime.errors import AlreadyConnected, GuestError, RemoteRuntimeError, UsageError
 from remote_runtime.text import printable
 
+INTERRUPTED = "interrupted"
 LOG_LINES = 15
 
 
@@ -32,6 +33,8 @@ def translate(error: Exception) -> RemoteRuntimeError:
 
 def explain(error: RemoteRuntimeError) -> list[tuple[str, Style]]:
     """The lines that tell a person what is wrong and what to do about it."""
+    if error.code == INTERRUPTED:  # by the person, most likely, who needs no error to know it
+        return [("Cancelled." if error.message.endswith("SIGINT") else f"{error.message}.", "plain")]
     lines: list[tuple[str, Style]] = [(f"error: {printable(error.message, 1000)}", "bad")]
     if isinstance(error, GuestError) and error.log:
         lines.append(("  The last that was heard of it:", "plain"))

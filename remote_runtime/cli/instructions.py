@@ -34,8 +34,8 @@ def after_ready(target: Target, forwards: Sequence[Forward]) -> list[tuple[str, 
 
 def goodbye(target: Target, end: Received) -> str:
     """What a person needs to know when the connection has been closed by a signal."""
-    if end.number != signal.SIGINT:  # it may be our own `stop`, which ends the connection and then Jupyter
-        return f"Closed by {end.name}; Jupyter on {target.name} was left as it is."
+    if end.number != signal.SIGINT:  # it may be our own `stop`, which goes on to stop Jupyter: nothing is sure
+        return f"Closed by {end.name}."
     return (
         f"Closed. Jupyter on {target.name} still runs: {target.command('connect')} brings the same URL back, "
         f"{target.command('stop')} stops it."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -10,6 +11,9 @@ from remote_runtime.errors import UsageError
 
 DEFAULT_PROVIDER = "gce"
 DEFAULT_SANDBOX = "sandbox"
+
+_PLACE = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,9}))?|[^\[\]:]*(?::[^\[\]:]*){2,}")
+"""A host or an address in brackets, each with or without a port; or a bare IPv6 address."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,7 @@ def choose(written: Written, known: Collection[Target], *, verb: str, new: bool 
         provider = "sandbox"
     check_name(name)
     if is_address(name):
+        check_address(name)
         if provider not in (None, "ssh"):
             raise UsageError(
                 f"{name!r} is an SSH address, not the name of a machine of the provider {provider}",
@@ -92,6 +97,31 @@ def choose(written: Written, known: Collection[Target], *, verb: str, new: bool 
 def is_address(name: str) -> bool:
     """Whether this can only be an SSH address (``user@host``, ``host:port``), as no name of a machine has these."""
     return "@" in name or ":" in name
+
+
+def check_address(name: str) -> None:
+    """Refuse what is not ``[user@]host[:port]``, with an IPv6 address in brackets or without a port.
+
+    That can be seen before anything is done; what ssh makes of the names in it is seen when it is looked up.
+    Raises :class:`UsageError`.
+    """
+    user, at, place = name.removeprefix("ssh://").rstrip("/").rpartition("@")
+    found = _PLACE.fullmatch(place)
+    if at and not user:
+        problem = "there is no user before the @"
+    elif not place or (place.startswith(":") and not found):
+        problem = "there is no host in it"
+    elif not found:
+        problem = "it is not [user@]host[:port]"
+    elif found["port"] and not 0 < int(found["port"]) < 65536:
+        problem = "the port is not between 1 and 65535"
+    else:
+        return
+    raise UsageError(
+        f"Not an SSH address: {name!a}: {problem}",
+        hint="Write user@host, user@host:port or [v6]:port.",
+        code="bad_target",
+    )
 
 
 def check_name(name: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import getpass
 import os
-import re
 import signal
 import sys
 import threading
@@ -15,13 +14,12 @@ from typing import Literal, TextIO
 
 from remote_runtime.cli.signals import Received
 from remote_runtime.errors import RemoteRuntimeError
-from remote_runtime.text import printable
+from remote_runtime.text import printable, without_sequences
 
 Style = Literal["plain", "good", "bad", "warning", "faint", "strong"]
 _SGR: Mapping[str, str] = {"good": "32", "bad": "31", "warning": "33", "faint": "2", "strong": "1"}
 _FALLBACK = {"✓": "+", "✗": "x", "→": "->", "…": "...", "·": "-", "▾": ""}
 _READER_IS_GONE = (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL
-_ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)|[ -/]*[0-~])")
 
 
 class OutputClosed(Received):
@@ -124,7 +122,7 @@ class Terminal:
 
 def visible(line: str) -> str:
     """``line`` without escape sequences and control characters, its columns kept."""
-    return "".join(filter(str.isprintable, _ESCAPE_SEQUENCE.sub("", line).expandtabs()))
+    return "".join(filter(str.isprintable, without_sequences(line).expandtabs()))
 
 
 def ascii_symbols(text: str) -> str:

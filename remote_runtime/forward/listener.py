@@ -38,18 +38,20 @@ class Listener:
         self.close()
 
 
-def listen(port: int) -> Listener:
+def listen(port: int, *, hint: str = "") -> Listener:
     """Bind ``port`` (0: any free one) on every loopback address of this host.
+
+    ``hint`` says what to do if it can't be had, in place of words about ``--port``.
 
     Both families are bound because a browser resolves ``localhost`` to either: a stranger on ``[::1]`` of the same port
     would get our clients, token included.
     Raises :class:`PortInUse`, naming the owner where the system tells.
     """
     for attempt in range(_ATTEMPTS):
-        v4 = _bind(socket.AF_INET, "127.0.0.1", port)
+        v4 = _bind(socket.AF_INET, "127.0.0.1", port, hint)
         chosen = v4.getsockname()[1]
         try:
-            v6 = _bind(socket.AF_INET6, "::1", chosen) if socket.has_ipv6 else None
+            v6 = _bind(socket.AF_INET6, "::1", chosen, hint) if socket.has_ipv6 else None
         except PortInUse:
             v4.close()
             if port or attempt == _ATTEMPTS - 1:
@@ -64,7 +66,7 @@ def listen(port: int) -> Listener:
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
-def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socket:
+def _bind(family: socket.AddressFamily, address: str, port: int, hint: str) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if sys.platform == "win32":
@@ -81,21 +83,23 @@ def _bind(family: socket.AddressFamily, address: str, port: int) -> socket.socke
     except OSError as error:
         sock.close()
         if error.errno in _TAKEN:
-            raise _in_use(port, error) from error
+            raise _in_use(port, error, hint) from error
         raise
 
 
-def _in_use(port: int, error: OSError) -> PortInUse:
+def _in_use(port: int, error: OSError, hint: str) -> PortInUse:
     if error.errno == errno.EACCES:
         return PortInUse(
             f"Port {port} may not be used by this account",
-            hint="Ports below 1024 are reserved: choose a higher one with --port.",
+            hint=f"Ports below 1024 are reserved. {hint}"
+            if hint
+            else "Ports below 1024 are reserved: choose a higher one with --port.",
             code="port_forbidden",
         )
     owner = _owner(port)
     return PortInUse(
         f"Port {port} is in use" + (f" by {owner}" if owner else ""),
-        hint="Choose another one with --port N, or let us choose: --port auto",
+        hint=hint or "Choose another one with --port N, or let us choose: --port auto",
     )
 
 

@@ -29,7 +29,7 @@ class ExistingProvider:
 
     def find(self, name: str) -> Instance:
         """The machine, whose ``resolve`` reads ssh_config anew each time."""
-        return Instance(name, self.name, "unknown", partial(self._resolve, name), f"{name} by SSH")
+        return Instance(name, self.name, "unknown", partial(self._resolve, name))
 
     def list(self) -> builtins.list[Instance]:
         """None: ssh_config's aliases are not a list of machines."""

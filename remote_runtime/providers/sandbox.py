@@ -47,7 +47,7 @@ class SandboxProvider:
             on_event(
                 Notice(
                     "sandbox_isolates_nothing",
-                    f"The sandbox {name} isolates nothing: what runs in it has all your rights on this machine",
+                    f"Sandboxes isolate nothing: what runs in {name} has all your rights on this computer",
                     "warning",
                 )
             )
@@ -133,7 +133,7 @@ class SandboxProvider:
 
     def _instance(self, files: SandboxFiles, state: State) -> Instance:
         up = server.running(files, state) is not None
-        detail = f"{state.version} on 127.0.0.1:{state.port}" if up else "stopped"
+        detail = f"{state.version} on 127.0.0.1:{state.port}" if up else ""
         return Instance(
             files.name, self.name, "running" if up else "stopped", partial(self._resolve, files.name), detail
         )

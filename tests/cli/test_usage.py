@@ -21,6 +21,15 @@ pytestmark = pytest.mark.usefixtures("settings")
     [
         (["conect", "x"], ["Did you mean connect?"]),
         (["zzz"], ["The commands are: connect, url,"]),
+        (["install"], ["The commands are: connect, url,"]),
+        (["login"], ["The commands are: connect, url,"]),
+        (["connect", "ada@"], ["'ada@'", "no host", "user@host"]),
+        (["connect", "ada@:22"], ["no host"]),
+        (["url", ":22"], ["no host"]),
+        (["status", "@host"], ["no user"]),
+        (["connect", "host:"], ["not [user@]host[:port]"]),
+        (["connect", "ada@[::1"], ["not [user@]host[:port]"]),
+        (["connect", "host:65536"], ["port", "65535"]),
         (["connect"], ["No machine was named", "connect NAME", "connect user@host[:port]", "connect --sandbox"]),
         (["stop"], ["No machine was named", "stop --sandbox"]),
         (["url", "a", "b"], ["2 machines", "url --sandbox"]),
@@ -52,7 +61,7 @@ def test_wrong_calls(arguments: list[str], said: list[str], capsys: pytest.Captu
     shown = capsys.readouterr()
     [error] = json_lines(shown.out)
     assert (error["event"], error["retryable"]) == ("error", False)
-    assert error["code"] in ("usage", "confirmation_needed")
+    assert error["code"] in ("usage", "bad_target", "confirmation_needed")
     for text in (f"{error['message']}\n{error['hint']}", shown.err):
         assert all(word in text for word in said), text
 
@@ -84,6 +93,20 @@ def test_what_this_version_lacks_is_said() -> None:
     assert answer.returncode == 1
     assert json_lines(answer.stdout)[-1]["code"] == "provider_unavailable"
     assert "--sandbox" in answer.stderr
+
+
+def test_a_bare_name_of_which_nothing_is_known_is_given_no_provider() -> None:
+    assert "error: plain was never connected from this computer" in run("url", "plain").stderr
+
+
+def test_a_stopped_sandbox_tells_how_to_start_it() -> None:
+    sandbox = ("--sandbox", "--instance", "two")
+    assert run("create", *sandbox).returncode == 0
+    assert run("stop", *sandbox).returncode == 0
+    assert "Machine     two (sandbox): stopped\n" in run("status", *sandbox).stdout
+    for verb in ("logs", "uninstall"):
+        assert "Start it first: remote-runtime start --sandbox --instance two\n" in run(verb, *sandbox, "-y").stderr
+    assert run("delete", *sandbox, "-y").returncode == 0
 
 
 def test_options_come_from_the_environment_and_the_profile(settings: Settings) -> None:

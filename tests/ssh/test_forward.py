@@ -60,6 +60,10 @@ def test_both_loopback_addresses_are_bound_and_a_second_one_is_told_who_has_them
         with pytest.raises(PortInUse) as caught:
             listen(listener.port)
         assert f"process {psutil.Process().pid}" in caught.value.message
+        assert "--port auto" in caught.value.hint
+        with pytest.raises(PortInUse) as caught:
+            listen(listener.port, hint="Choose another one for -L.")
+        assert caught.value.hint == "Choose another one for -L."
     with listen(listener.port):
         pass  # it is free again at once
 

@@ -173,7 +173,7 @@ def test_stop_ends_what_runs_in_it_and_start_brings_it_back(provider: SandboxPro
     assert not inside.is_running() or inside.status() == psutil.STATUS_ZOMBIE
     found = provider.find("sandbox")
     assert found
-    assert (found.state, found.detail) == ("stopped", "stopped")
+    assert (found.state, found.detail) == ("stopped", "")
     with pytest.raises(InstanceError) as caught:
         login(found)
     assert caught.value.code == "instance_stopped"

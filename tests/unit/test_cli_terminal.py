@@ -84,9 +84,11 @@ def test_questions_show_the_servers_words_without_their_control_characters() -> 
     with os.fdopen(theirs, "r+b", buffering=0) as raw, io.TextIOWrapper(raw, "utf-8", write_through=True) as tty:
         os.write(ours, b"yes\n")
         assert Terminal(tty, None, tty, {}).ask("\x1b[2JBeware\r\nSure?", True) == "yes"
-        shown = os.read(ours, 1000)
+        shown = b""
+        while not shown.endswith(b"? "):  # a terminal gives what it has, which may be only a part
+            shown += os.read(ours, 1000)
         assert b"\x1b" not in shown
-        assert b"[2JBeware\r\nSure? " in shown
+        assert b"\nBeware\r\nSure? " in shown
         os.write(ours, b"\x04")  # end of file
         with pytest.raises(RemoteRuntimeError) as caught:
             Terminal(tty, None, tty, {}).ask("Sure?", True)
@@ -135,7 +137,7 @@ def test_a_full_disk_is_an_error() -> None:
         ("\x1b]8;;http://x\x1b\\link", "link"),
         ("a\tb", "a       b"),
         ("  kept   columns", "  kept   columns"),
-        ("bell\x07 \x9b2J\u202e\ud800", "bell 2J"),
+        ("bell\x07 \x9b2J\u202e\ud800", "bell "),
         ("\x1b", ""),
     ],
 )

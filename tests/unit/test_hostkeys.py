@@ -281,7 +281,10 @@ def test_yes_is_remembered_in_our_own_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize("answer", ["no", "", "y", "SHA256:" + "A" * 43])
 def test_anything_but_yes_is_no(tmp_path: Path, answer: str) -> None:
     trust = known("ask", False, tmp_path / "accepted")
-    assert refused(trust, ask=Asked(answer)).code == "host_key_unknown"
+    error = refused(trust, port=2222, ask=Asked(answer))
+    assert error.code == "host_key_unknown"
+    assert "vm.example port 2222" in error.message
+    assert "Only yes" in error.hint
     assert not (tmp_path / "accepted").exists()
 
 

@@ -240,7 +240,9 @@ def test_one_process_holds_a_machine(store: Store) -> None:
             pytest.fail("two hold it")
         assert caught.value.url == "http://localhost:8890/?token=abc"
         assert caught.value.pid == process.pid
-        assert "abc" not in str(caught.value)
+        assert "abc" not in f"{caught.value} {caught.value.hint}"
+        assert f"To end only that connection, end process {process.pid}" in caught.value.hint
+        assert "to stop Jupyter too: remote-runtime stop trainer" in caught.value.hint
         with store.hold("ssh", "other"):
             pass
         assert process.stdin

@@ -147,3 +147,17 @@ def test_a_long_lived_group_forgets_threads_that_ended() -> None:
             group.spawn(f"short-{number}", lambda: None)
             group.close()
         assert len(group._threads) == 1
+
+
+def test_a_group_may_be_closed_while_another_thread_spawns_in_it() -> None:
+    def spawn_many() -> None:
+        for _ in range(300):
+            group.spawn("short", lambda: None)
+
+    group = ThreadGroup(lambda: None)
+    spawner = threading.Thread(target=spawn_many)
+    spawner.start()
+    while spawner.is_alive():
+        group.close()
+    spawner.join()
+    group.close()
