@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import time
+from contextlib import suppress
 
 from . import loopback, processes
 from .clock import Deadline
@@ -27,6 +29,15 @@ KILL_SECONDS = 5.0
 LOG_KEPT = 1 << 20  # bytes that stay of a log that grew too long, in server.log.1
 LOG_LIMIT = 16 << 20
 LOG_SHOWN = 128 << 10
+
+# Waits for a word and becomes its arguments; without one, since its parent has died, it ends.
+LAUNCHER = """
+import os, sys
+if os.read(0, 1):
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.execvp(sys.argv[1], sys.argv[1:])
+sys.exit(1)
+"""
 
 
 def look(record: Record, token: str, deadline: Deadline) -> Running:
@@ -53,7 +64,11 @@ def _is_ours(record: Record) -> bool:
 
 
 def spawn(state: State, command: Sequence[str], environ: Mapping[str, str], users_umask: int) -> Popen[bytes]:
-    """Start the server, detached from us: it outlives this program, its connection and its session."""
+    """Bring a process to the brink of being the server, detached from us: :func:`release` makes it go on.
+
+    If this program is killed before it could write down which process that is, the process ends by itself: there is
+    never a server of ours that nobody knows of.
+    """
     import subprocess
 
     if os.path.lexists(state.log):
@@ -62,8 +77,8 @@ def spawn(state: State, command: Sequence[str], environ: Mapping[str, str], user
     ours = os.umask(users_umask)  # what a notebook writes is the user's
     try:
         return subprocess.Popen(
-            list(command),
-            stdin=subprocess.DEVNULL,
+            [sys.executable, "-I", "-S", "-c", LAUNCHER, *command],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=state.machine,  # Python's -m looks for modules in here, so it must not be a directory of the user's
@@ -73,6 +88,14 @@ def spawn(state: State, command: Sequence[str], environ: Mapping[str, str], user
     finally:
         os.umask(ours)
         os.close(log)
+
+
+def release(child: Popen[bytes]) -> None:
+    """Let the process that :func:`spawn` started become the server, under the same number."""
+    if child.stdin:
+        with suppress(OSError):  # it is dead already, as await_ready will see
+            child.stdin.write(b"!")
+            child.stdin.close()
 
 
 def await_ready(

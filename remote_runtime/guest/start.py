@@ -169,8 +169,9 @@ def _start_on(
     command = config.command(found.executable, record["options"]["jupyter_args"], borrowed=not ours)
     child = server.spawn(state, command, environ, context.users_umask)
     record = {**record, "pid": child.pid, "started": processes.started(child.pid), "port": port}
-    # Written before it is ready: if we are cut off now, the next connect finds it and waits for it.
+    # Written before it runs: if we are cut off now, the next connect finds it and waits for it.
     state.write_record(record)
+    server.release(child)
     server.await_ready(state, record, state.token(), context.deadline.sooner(server.START_SECONDS), child)
     return record
 

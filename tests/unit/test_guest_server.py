@@ -118,13 +118,31 @@ def test_a_server_is_detached_and_its_log_is_private(state: State) -> None:
     try:
         code = "import os,sys;print(os.getsid(0)==os.getpid(), sys.stdin.read(), oct(os.umask(0)), os.getcwd())"
         child = server.spawn(state, [sys.executable, "-c", code], {"A": "b"}, 0o022)
+        started = processes.started(child.pid)
+        server.release(child)
         assert child.wait(20) == 0
+        assert started, "its number and start time are known before it runs, and stay"
         assert os.umask(0o077) == 0o077
     finally:
         os.umask(old)
     assert server.log_tail(state, 10) == [f"True  0o22 {os.path.realpath(state.machine)}"]
     assert Path(state.log).stat().st_mode & 0o777 == 0o600
     assert Path(state.log + ".1").read_text() == "before"
+
+
+def test_a_server_that_nobody_wrote_down_never_runs(state: State, tmp_path: Path) -> None:
+    child = server.spawn(state, ["touch", str(tmp_path / "ran")], {"PATH": os.environ["PATH"]}, 0o022)
+    assert child.stdin
+    child.stdin.close()  # as the kernel does when we are killed
+    assert child.wait(20) != 0
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_server_that_is_dead_before_it_may_run_is_no_error_yet(state: State) -> None:
+    child = server.spawn(state, ["true"], {"PATH": os.environ["PATH"]}, 0o022)
+    child.kill()
+    child.wait(20)
+    server.release(child)
 
 
 def test_the_last_lines_of_a_log(state: State) -> None:
