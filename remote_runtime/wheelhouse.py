@@ -29,6 +29,7 @@ from remote_runtime.text import printable
 from remote_runtime.wheels import Locked, applies, best, check_target, parse_lock, tags_of
 
 WORKERS = 8
+ATTEMPTS = 3  # of some hundred requests to an index one may well be dropped
 NO_DEADLINE_SECONDS = 3600.0
 
 HINTS = {
@@ -134,18 +135,22 @@ def _fetch_all(
 
 
 def _fetch(entry: Locked, tags: Mapping[Tag, int], index: Index, store: _Store) -> Path:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _fetch_once(entry, tags, index, store)
+        except FetchError as error:
+            if error.kind not in ("unreachable", "refused"):
+                raise
+    return _fetch_once(entry, tags, index, store)
+
+
+def _fetch_once(entry: Locked, tags: Mapping[Tag, int], index: Index, store: _Store) -> Path:
     links = {link.filename: link for link in index.find(entry.name, entry.hashes)}
     filename = best(links, entry, tags)
     if filename is None:
         raise FetchError("missing", f"{entry.name} {entry.version} has no wheel for its Python")
     with store.adding() as path:
-        try:
-            sha256 = index.download(links[filename], entry.hashes, str(path))
-        except FetchError as error:
-            if error.kind != "unreachable":
-                raise
-            # The index was just there: among so many downloads one that breaks off is worth a second try.
-            sha256 = index.download(links[filename], entry.hashes, str(path))
+        sha256 = index.download(links[filename], entry.hashes, str(path))
         return store.keep(path, sha256, filename)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import urllib.request
 from dataclasses import dataclass
 from html.parser import HTMLParser
@@ -42,7 +43,9 @@ class Index:
         could not be asked, if that happened, else with the kind ``missing``.
         """
         links, failures = self._offers(project)
-        found = [link for link in links if not link.sha256 or link.sha256 in wanted]
+        found = [
+            link for link in links if link.sha256 in wanted or (not link.sha256 and _is_of(project, link.filename))
+        ]
         if found:
             return found
         for failure in failures:
@@ -163,6 +166,11 @@ class _Anchors(HTMLParser):
 
 def _file_url(path: str) -> str:
     return urljoin("file:", urllib.request.pathname2url(os.path.abspath(path)))
+
+
+def _is_of(project: str, filename: str) -> bool:
+    """Whether a wheel's name says that it is of this project; a directory offers those of all projects."""
+    return re.sub(r"[-_.]+", "-", filename.partition("-")[0]).lower() == project
 
 
 def _discard(path: str) -> None:
