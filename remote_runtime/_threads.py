@@ -1,11 +1,10 @@
-"""Threads with an owner, one deadline for a whole call, and the pause between attempts."""
+"""Threads with an owner, and one deadline for a whole call."""
 
 from __future__ import annotations
 
-import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
 
 from remote_runtime.errors import RemoteRuntimeError, TimedOut
@@ -73,18 +72,6 @@ def timed_out(doing: str, seconds: float | None) -> TimedOut:
         f"Timed out{after} while {doing}",
         hint="Try again, or give it longer with --timeout SECONDS.",
     )
-
-
-def backoff(first: float = 0.25, cap: float = 5.0) -> Iterator[float]:
-    """Seconds to wait before each attempt: none before the first, then doubling with jitter up to ``cap``.
-
-    The jitter (down to half) keeps a crowd of clients that lost the same VM from coming back in step.
-    """
-    yield 0.0
-    pause = first
-    while True:
-        yield pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter is no secret
-        pause = min(cap, pause * 2)
 
 
 class ThreadGroup:

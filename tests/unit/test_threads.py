@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote_runtime._threads import Deadline, ThreadGroup, backoff, timed_out
+from remote_runtime._threads import Deadline, ThreadGroup, timed_out
 from remote_runtime.errors import RemoteRuntimeError, TimedOut
 
 seconds = st.floats(min_value=0, max_value=1e9)
@@ -60,27 +59,6 @@ def test_a_passed_deadline_says_what_it_was_doing() -> None:
 
 def test_a_time_out_without_a_number_names_none() -> None:
     assert timed_out("waiting", None).message == "Timed out while waiting"
-
-
-@given(
-    first=st.floats(min_value=0.001, max_value=10),
-    cap=st.floats(min_value=0.001, max_value=60),
-    attempts=st.integers(min_value=1, max_value=40),
-)
-def test_backoff_starts_at_once_then_doubles_within_its_jitter(first: float, cap: float, attempts: int) -> None:
-    pauses = list(itertools.islice(backoff(first, cap), attempts))
-    assert pauses[0] == 0
-    for doublings, pause in enumerate(pauses[1:]):
-        full = first if doublings == 0 else min(cap, first * 2**doublings)
-        assert full / 2 <= pause <= full
-
-
-def test_the_usual_backoff_never_waits_longer_than_five_seconds() -> None:
-    assert all(pause <= 5 for pause in itertools.islice(backoff(), 100))
-
-
-def test_backoff_has_jitter() -> None:
-    assert len({tuple(itertools.islice(backoff(), 5)) for _ in range(20)}) > 1
 
 
 def test_leaving_the_block_stops_and_joins_every_thread() -> None:
