@@ -13,20 +13,24 @@ from collections import deque
 from collections.abc import Callable
 
 from remote_runtime.errors import RemoteRuntimeError
-from remote_runtime.forward.apology import apology
+from remote_runtime.forward.http import apology, repeatable
 from remote_runtime.stream import Stream
 
 READ_BYTES = 64 << 10
 HIGH_BYTES = 1 << 20
 """So much may wait for a slow local client before the VM is told to pause."""
 LOW_BYTES = HIGH_BYTES // 4
+REPEATS = 5
+"""How often one request may be made again."""
 
 
 class Client:
     """A local connection and, once there is one, its stream to the VM.
 
     ``stream`` is None while the client waits for a link; no byte is read from it before the stream is ``confirmed``,
-    so that nothing is lost when the stream has to be opened again on the next connection.
+    so that nothing is lost when the stream has to be opened again on the next connection.  What it says first is kept
+    until the VM answers: if that is an HTTP request that may be made twice, a cut before the answer loses nothing
+    either.
     """
 
     def __init__(self, sock: socket.socket) -> None:
@@ -41,6 +45,8 @@ class Client:
         self.ended = False
         self.error: RemoteRuntimeError | None = None
         self._unsent = b""  # read from the client, not yet taken by the stream
+        self._asked: bytes | None = b""  # all that the client has said; None once it is too much, or answered
+        self._repeats = 0
         self._read_ended = False
         self._out: deque[memoryview] = deque()
         self._out_bytes = 0
@@ -73,6 +79,20 @@ class Client:
         self.stream = self.sink = self.error = None
         self.ended = False
 
+    def ask_again(self) -> bool:
+        """Go back to waiting after a stream that was lost with the client's request, if that may be made again.
+
+        Whether it may: not too often, since a request may itself be what ends the connection.
+        """
+        if not self._asked or self._repeats >= REPEATS or not repeatable(self._asked):
+            return False
+        self._repeats += 1
+        self.detach()
+        self.confirmed = False
+        self._unsent = self._asked
+        self.since = time.monotonic()
+        return True
+
     def confirm(self) -> None:
         """The stream is open, or has room again."""
         self.confirmed = True
@@ -86,6 +106,8 @@ class Client:
             return
         if chunk:
             self._unsent = chunk
+            if self._asked is not None:
+                self._asked = self._asked + chunk if len(self._asked) + len(chunk) <= READ_BYTES else None
         else:
             self._read_ended = True
         self.feed_stream()
@@ -102,6 +124,7 @@ class Client:
 
     def take(self, chunk: bytes) -> None:
         """Queue the VM's bytes for the local client."""
+        self._asked = None
         self._out.append(memoryview(chunk))
         self._out_bytes += len(chunk)
         if self._out_bytes > HIGH_BYTES and not self._paused and self.stream:
@@ -138,16 +161,17 @@ class Client:
         self.error = error
 
     def apologise(self) -> bool:
-        """Tell a client that was never served, and speaks HTTP, to come back later; whether it did.
+        """Tell a client that was not served, and speaks HTTP, to come back later; whether it did.
 
         Its request is read for this only: it will not be answered in any other way.
         """
         try:
-            answer = apology(self.sock.recv(READ_BYTES, socket.MSG_PEEK))
+            answer = apology(self._asked or self.sock.recv(READ_BYTES, socket.MSG_PEEK))
             if answer:
                 # What stays unread would turn our close into a reset, which destroys the answer on its way.
-                while len(self.sock.recv(READ_BYTES)) == READ_BYTES:
-                    pass
+                with contextlib.suppress(BlockingIOError):
+                    while len(self.sock.recv(READ_BYTES)) == READ_BYTES:
+                        pass
                 self.sock.send(answer)
                 self.sock.shutdown(socket.SHUT_WR)
         except OSError:  # it has said nothing yet, or is gone

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from remote_runtime._threads import ThreadGroup
-from remote_runtime.errors import ChannelRefused, RemoteRuntimeError
+from remote_runtime.errors import ChannelRefused, NetworkError, RemoteRuntimeError
 from remote_runtime.forward.client import Client, ClientSink
 from remote_runtime.forward.listener import Listener
 from remote_runtime.stream import Stream
@@ -34,8 +34,9 @@ class LocalForward:
 
     ``opener(sink)`` opens a stream, or raises: with a ``retryable`` error the client waits until :meth:`retry` is
     called, 120 s and 512 of them at most.  Whoever waits in vain, or hears a final error, is let go: an HTTP client
-    with a 503, another one with a reset.  ``on_refused(error)`` is told of a stream that the VM refused and answers
-    whether it is worth waiting; without it the client is cut at once.  The forward closes the listener.
+    with a 503, another one with a reset.  An HTTP request that changes nothing, and was not answered yet when its
+    stream was lost, is made again.  ``on_refused(error)`` is told of a stream that the VM refused and answers whether
+    it is worth waiting; without it the client is cut at once.  The forward closes the listener.
     """
 
     def __init__(
@@ -157,7 +158,11 @@ class LocalForward:
         if error is None:
             self._drop(client, cut=False)
         elif client.confirmed:
-            self._drop(client, cut=True)
+            if isinstance(error, NetworkError) and client.ask_again():
+                self._watch(client)  # nothing of it is read meanwhile
+                self._open(client)
+            else:
+                self._drop(client, cut=True)
         elif isinstance(error, ChannelRefused):
             client.refusals += 1
             worth_it = self._on_refused is not None and self._on_refused(error)

@@ -1,4 +1,4 @@
-"""Who gets a 503, and what it says."""
+"""Which requests are made again after a cut, who gets a 503 instead, and what it says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote_runtime.forward.apology import apology
+from remote_runtime.forward.http import apology, repeatable
 
 
 class _Socket:
@@ -39,3 +39,37 @@ def test_what_is_no_whole_request_line_gets_none(other: bytes) -> None:
 @given(st.binary(max_size=200))
 def test_any_bytes_are_fine(first: bytes) -> None:
     assert apology(first) == b"" or b" HTTP/1." in first
+
+
+GET = b"GET /api/kernels?x=1 HTTP/1.1\r\nHost: localhost:8888\r\nAccept: */*\r\n\r\n"
+HANDSHAKE = GET.replace(b"Accept: */*", b"Connection: Upgrade\r\nUpgrade: websocket")
+
+
+@pytest.mark.parametrize("request_", [GET, GET.replace(b"GET", b"HEAD"), GET.replace(b"GET", b"OPTIONS"), HANDSHAKE])
+def test_a_whole_safe_request_may_be_made_again(request_: bytes) -> None:
+    assert repeatable(request_)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        GET[:-2],
+        GET + b"x",
+        GET + GET,
+        GET.replace(b"GET", b"POST"),
+        GET.replace(b"GET", b"DELETE"),
+        GET.replace(b"Accept: */*", b"Content-Length: 3") + b"abc",
+        GET.replace(b"Accept: */*", b"content-length : 3"),
+        GET.replace(b"Accept: */*", b"Transfer-Encoding: chunked"),
+        GET.replace(b"HTTP/1.1", b"HTTP/2.0"),
+        b"SSH-2.0-x\r\n\r\n",
+    ],
+)
+def test_nothing_else_may(sent: bytes) -> None:
+    assert not repeatable(sent)
+
+
+@given(st.integers(0, len(GET) - 1))
+def test_no_part_of_a_request_may(end: int) -> None:
+    assert not repeatable(GET[:end])
