@@ -5,7 +5,7 @@
 export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PYTHON
 
-.PHONY: help demo demo-stop test unit lint lock clean
+.PHONY: help demo demo-stop test unit lint lock soak clean
 
 help:
 	@echo 'make demo       a notebook server in a sandbox on this machine, and a cell run through its URL'
@@ -14,6 +14,7 @@ help:
 	@echo 'make unit       the quick tests only'
 	@echo 'make lint       linters only'
 	@echo 'make lock       pin anew what is installed on VMs'
+	@echo 'make soak       an hour of cut connections under load; its result is kept in benchmarks/results'
 	@echo 'make clean      remove all that was made here'
 
 demo:
@@ -37,6 +38,11 @@ lint:
 lock:
 	@scripts/setup test
 	@scripts/lock
+
+soak:
+	@scripts/setup test
+	@.venv/bin/python -m benchmarks.soak >benchmarks/results/soak.json.new
+	@mv benchmarks/results/soak.json.new benchmarks/results/soak.json
 
 clean:
 	@if [ -d .demo ]; then $(MAKE) --no-print-directory demo-stop; fi

@@ -49,6 +49,15 @@ def black_hole(seconds: float) -> Outage:
     return make
 
 
+def black_hole_while_coming_back(lab: Netlab, _: FarSshd) -> None:
+    """The connection is reset, and in the middle of the next login the line goes dead for 5 s."""
+    lab.reset_connections(22)
+    time.sleep(8 * RTT_MS / 1000)
+    lab.black_hole()
+    time.sleep(5)
+    lab.lift()
+
+
 def ssh_server_gone(_: Netlab, sshd: FarSshd) -> None:
     """sshd is killed with all its connections, and starts again after 5 s."""
     sshd.stop()
@@ -64,6 +73,7 @@ OUTAGES: dict[str, Outage] = {
     "black_hole_4": black_hole(4),  # over just after one of TCP's retransmissions, when the next one is far away
     "black_hole_5": black_hole(5),
     "black_hole_30": black_hole(30),
+    "black_hole_5_while_coming_back": black_hole_while_coming_back,
     "black_hole_120": black_hole(120),
 }
 LONG = {"black_hole_120"}

@@ -39,8 +39,8 @@ class Deadline:
         left = self.remaining(at_most)
         return at_most if left is None else left
 
-    def sooner(self, seconds: float) -> Deadline:
-        """A deadline for a part of the work: ``seconds`` from now, and no later than this one."""
+    def sooner(self, seconds: float | None) -> Deadline:
+        """A deadline for a part of the work: ``seconds`` from now (None: any time), and no later than this one."""
         return Deadline(seconds, within=self)
 
     def cancel(self) -> None:

@@ -67,13 +67,15 @@ class Notice:
 class LinkChanged:
     """The link to the VM changed its state.
 
-    ``reason`` says why in words, ``retry_in`` after how many seconds the next attempt comes (None: none will).
+    ``reason`` says why in words, ``retry_in`` after how many seconds the next attempt comes (None: none will), and
+    ``down`` for how many seconds the link is, or was, not there.
     """
 
     event: ClassVar[str] = "link_changed"
     state: LinkState
     reason: str = ""
     retry_in: float | None = None
+    down: float = 0.0
 
 
 Event = Union[StepStarted, StepProgress, StepDone, StepFailed, Notice, LinkChanged]

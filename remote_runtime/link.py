@@ -27,10 +27,13 @@ PROBE_EVERY_SECONDS = 1.0
 SUSPECT_SECONDS = 3.0
 """A peer that has not answered a probe for so long is suspected dead: a new login is raced against its answer."""
 
+FIRST_SILENCE_SECONDS = 60.0
+"""A peer that has not answered for so long while the guest is prepared the first time is given up: generous, since
+the answer may have to wait behind a big upload on a slow line.  Linux's kernel knows a dead path sooner by itself."""
+
 SLEPT_SECONDS = 5.0
 """A clock that has gone so much further than the wait that was asked for says that this computer slept."""
 
-LOGIN_SECONDS = 15.0
 ATTEMPT_SECONDS = 180.0
 """One attempt to come back; generous, since the server may have to be started again."""
 
@@ -62,23 +65,21 @@ class Link:
         self._over = threading.Event()
         self._status: recovery.State = Up()
         self._prepare_wanted = ""
-        self._probe: threading.Event | None = None  # asked at `_asked`, and not known to be answered
-        self._asked = 0.0
-        self._suspect = False
+        self._suspect = self._slept = False
+        self._usual_login = 0.0  # seconds
         self._attempt = deadline
         self._connection: ssh.Connection | None = None
+        self._pulse: ssh.Pulse
         self._listeners: list[Callable[[], None]] = []
         with step(on_event, "ssh", f"Logging in to {name}"):
-            connection = ssh.connect(
-                resolve(deadline), ask=ask, on_event=on_event, deadline=deadline, unlocked=self._unlocked
-            )
+            connection = self._log_in(ask, deadline)
         try:
-            with step(on_event, "server", f"Preparing Jupyter on {name}"):
+            self._adopt(connection)
+            with step(on_event, "server", f"Preparing Jupyter on {name}"), self._pulse.required(FIRST_SILENCE_SECONDS):
                 self.server = prepare(connection, deadline)
         except BaseException:
             connection.close()
             raise
-        self._adopt(connection)
         self._threads = ThreadGroup(self._stop)
         self._threads.spawn("link", self._supervise)
 
@@ -154,24 +155,22 @@ class Link:
 
     def _watch(self) -> None:
         """Look after a link that is up, for one interval."""
-        self._rest(SUSPECT_SECONDS if self._probe else PROBE_EVERY_SECONDS)
+        self._rest(PROBE_EVERY_SECONDS)
         trouble = self._trouble()
         if trouble:
             self._move(lambda status: recovery.lost(status, trouble, time.monotonic()))
 
     def _trouble(self) -> str:
         """Why the link has to be brought up again; empty if all is well."""
-        connection = self._connection
-        if connection is None or not connection.alive:
+        if self._connection is None or not self._connection.alive:
             return "the connection was lost"
         if self._prepare_wanted:
             return self._prepare_wanted
-        if self._probe is None:
-            self._probe = connection.probe()
-            self._asked = time.monotonic()
-        elif self._probe.is_set():
-            self._probe = None
-        elif time.monotonic() - self._asked >= SUSPECT_SECONDS:
+        silent = self._pulse.silence()
+        if self._slept:
+            self._slept, self._suspect = False, True
+            return "this computer was asleep"
+        if silent >= SUSPECT_SECONDS:
             self._suspect = True
             return f"no sign of life for {SUSPECT_SECONDS:g} s"
         return ""
@@ -184,6 +183,7 @@ class Link:
         told = self._news.wait(seconds)
         self._news.clear()
         if time.time() - asleep_at > seconds + SLEPT_SECONDS:
+            self._slept = True
             self._move(lambda status: recovery.hurried(status, time.monotonic()))
         return not told
 
@@ -202,22 +202,16 @@ class Link:
             self._up_again()
 
     def _up_again(self) -> None:
-        self._suspect = False
-        self._probe = None
+        self._suspect = self._slept = False
         self._move(recovery.succeeded)
 
     def _establish(self) -> None:
         """Log in, unless the connection is fine and only its server was in doubt; then prepare."""
         self._attempt = Deadline(ATTEMPT_SECONDS)
+        patience = recovery.login_seconds(self._status, self._usual_login)
         connection = self._connection
         if connection is None or not connection.alive or self._suspect:
-            fresh = ssh.connect(
-                self._resolve(self._attempt),
-                ask=None,
-                on_event=self._on_event,
-                deadline=self._attempt.sooner(LOGIN_SECONDS),
-                unlocked=self._unlocked,
-            )
+            fresh = self._log_in(None, self._attempt, patience)
             if self._old_is_back():
                 fresh.close()
                 return
@@ -228,23 +222,35 @@ class Link:
         if isinstance(self._status, Over):  # closed meanwhile: what was adopted after that is closed by close()
             self._attempt.cancel()
         self._prepare_wanted = ""
-        self.server = self._prepare(connection, self._attempt)
+        with self._pulse.required(patience):
+            self.server = self._prepare(connection, self._attempt)
+
+    def _log_in(self, ask: Question | None, deadline: Deadline, seconds: float | None = None) -> ssh.Connection:
+        """A new connection to where the machine is now; ``seconds`` bound the login alone."""
+        endpoint = self._resolve(deadline)
+        began = time.monotonic()
+        connection = ssh.connect(
+            endpoint, ask=ask, on_event=self._on_event, deadline=deadline.sooner(seconds), unlocked=self._unlocked
+        )
+        self._usual_login = time.monotonic() - began
+        return connection
 
     def _old_is_back(self) -> bool:
         """Whether the connection that was suspected dead has answered after all."""
         connection = self._connection
-        return bool(self._suspect and self._probe and self._probe.is_set() and connection and connection.alive)
+        return bool(self._suspect and self._pulse.answered and connection and connection.alive)
 
     def _adopt(self, connection: ssh.Connection) -> None:
         with self._lock:
             self._connection = connection
+        self._pulse = ssh.Pulse(connection)
         connection.on_change(self._hear)
 
     def _hear(self) -> None:
         """The connection ended, or answered a probe."""
         if isinstance(self._status, Down) and self._old_is_back():
             self._attempt.cancel()  # no need to go on with a new login
-        if not (self._probe and self._probe.is_set() and isinstance(self._status, Up)):
+        if not (self._pulse.answered and isinstance(self._status, Up)):
             self._news.set()
 
     def _move(self, change: Callable[[recovery.State], recovery.State]) -> None:
@@ -257,12 +263,7 @@ class Link:
             status = self._status = change(before)
         if status == before:
             return
-        if isinstance(status, Down):
-            self._on_event(LinkChanged("reconnecting", status.reason, max(0.0, status.retry_at - time.monotonic())))
-        elif isinstance(status, Over) and status.error:
-            self._on_event(LinkChanged("failed", status.error.message))
-        else:
-            self._on_event(LinkChanged(_public(status)))
+        self._on_event(_told(before, status, time.monotonic()))
         if isinstance(status, Over):
             self._over.set()
         if not isinstance(status, Down):
@@ -276,6 +277,15 @@ class Link:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _told(before: recovery.State, status: recovery.State, now: float) -> LinkChanged:
+    """What to say of the change from one state to another."""
+    down = now - before.since if isinstance(before, Down) else 0.0
+    if isinstance(status, Down):
+        return LinkChanged("reconnecting", status.reason, max(0.0, status.retry_at - now), down)
+    reason = status.error.message if isinstance(status, Over) and status.error else ""
+    return LinkChanged(_public(status), reason, down=down)
 
 
 def _public(status: recovery.State) -> LinkState:

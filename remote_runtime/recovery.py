@@ -25,6 +25,18 @@ SILENT_PAUSE_SECONDS = 0.5
 """The longest pause while nothing answers at all: such an attempt has waited long enough itself, and the next one is
 what notices that the network is back."""
 
+REFUSED_PAUSE_SECONDS = 1.0
+"""The longest pause while nobody listens at the port: one packet each way costs nobody anything, and somebody will
+listen again soon, as after a boot."""
+
+LOGIN_SECONDS = 4.0
+"""How long the first attempt to log in may take, if logins are quick here.  One that stalls has most likely met another
+outage, and TCP's next retransmission may be far away when that ends: a new attempt is there sooner."""
+
+LONGEST_LOGIN_SECONDS = 60.0
+USUAL_LOGINS = 4.0
+"""So many times what a login has taken the first time is not slow yet."""
+
 BOOT_SECONDS = 90.0
 """For so long after a sign of booting, a login that is refused proves nothing: sshd answers before it has the keys."""
 
@@ -46,6 +58,7 @@ class Down:
     retry_at: float
     attempts: int = 0
     denials: int = 0
+    stalls: int = 0
     booting_until: float = 0.0
 
 
@@ -87,12 +100,22 @@ def failed(state: State, error: RemoteRuntimeError, now: float, jitter: float) -
         reason=error.message,
         attempts=state.attempts + 1,
         denials=state.denials + 1 if denied else 0,
+        stalls=state.stalls + 1 if error.code == TimedOut.code else 0,
         booting_until=now + BOOT_SECONDS if _may_be_booting(error) else state.booting_until,
     )
     final = not error.retryable
     if denied:
         final = after.denials >= DENIALS and now >= after.booting_until
     return Over(error) if final else replace(after, retry_at=now + _pause(after.attempts, error) * jitter)
+
+
+def login_seconds(state: State, usual: float) -> float:
+    """How long the next attempt may take to log in, where ``usual`` seconds were enough before.
+
+    A machine may have become slow, so each attempt that stalls gives the next one twice the time.
+    """
+    stalls = min(state.stalls, 10) if isinstance(state, Down) else 0
+    return min(LONGEST_LOGIN_SECONDS, max(LOGIN_SECONDS, USUAL_LOGINS * usual) * 2.0**stalls)
 
 
 def closed(state: State) -> State:
@@ -105,6 +128,11 @@ def _may_be_booting(error: RemoteRuntimeError) -> bool:
 
 
 def _pause(attempts: int, error: RemoteRuntimeError) -> float:
-    cap = SILENT_PAUSE_SECONDS if isinstance(error, TimedOut) else LONGEST_PAUSE_SECONDS
     # The exponent is bounded, since an outage may last for days.
-    return min(cap, FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 10))
+    return min(_longest_pause(error), FIRST_PAUSE_SECONDS * 2.0 ** min(attempts - 1, 10))
+
+
+def _longest_pause(error: RemoteRuntimeError) -> float:
+    if isinstance(error, TimedOut):
+        return SILENT_PAUSE_SECONDS
+    return REFUSED_PAUSE_SECONDS if error.code == "connection_refused" else LONGEST_PAUSE_SECONDS

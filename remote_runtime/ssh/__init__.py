@@ -3,5 +3,6 @@
 from remote_runtime.ssh.auth import Unlocked
 from remote_runtime.ssh.connection import Connection, connect, ended
 from remote_runtime.ssh.process import RemoteProcess
+from remote_runtime.ssh.pulse import Pulse
 
-__all__ = ["Connection", "RemoteProcess", "Unlocked", "connect", "ended"]
+__all__ = ["Connection", "Pulse", "RemoteProcess", "Unlocked", "connect", "ended"]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.netlab import Netlab
-from remote_runtime.recovery import LONGEST_PAUSE_SECONDS
+from remote_runtime.recovery import REFUSED_PAUSE_SECONDS
 from tests.faults import web
 from tests.faults.service import Service, service
 from tests.netlab import StartFarSshd, StartNetlab
@@ -17,7 +17,7 @@ from tests.openssh import Sshd
 
 KNOWN_SECONDS = 15.0
 DOWN_SECONDS = 5.0
-FROZEN_SECONDS = 10.0
+FROZEN_SECONDS = 20.0
 SLACK_SECONDS = 3.0
 
 
@@ -38,9 +38,9 @@ def test_a_killed_ssh_server_that_is_back_after_a_while(served: Service, sshd: S
     back = time.monotonic()
     waited = [one.result() - back for one in waiting]
     print(f"served {max(waited):.2f} s after it was back")
-    assert max(waited) < LONGEST_PAUSE_SECONDS + SLACK_SECONDS
+    assert max(waited) < REFUSED_PAUSE_SECONDS + SLACK_SECONDS
     attempts = [event for _, event in served.told if event.state == "reconnecting"]
-    assert len(attempts) < 10, "no storm of attempts"
+    assert len(attempts) < 15, "no storm of attempts"
     assert [event.retry_in for event in attempts if event.retry_in is None] == []
     assert all(event.reason for event in attempts)
 
@@ -83,5 +83,5 @@ def test_a_machine_whose_power_fails_and_comes_back(netlab: StartNetlab, far_ssh
         lab.lift()
         sshd.start()
         back = time.monotonic()
-        assert waiting.result() - back < LONGEST_PAUSE_SECONDS + SLACK_SECONDS
+        assert waiting.result() - back < REFUSED_PAUSE_SECONDS + SLACK_SECONDS
         print(f"served {time.monotonic() - back:.2f} s after it was back")

@@ -70,6 +70,21 @@ def test_a_black_hole_heals(served: Service, lab: Netlab, seconds: float) -> Non
     assert served.link.state == "connected"
 
 
+@pytest.mark.parametrize("round_trips", [3, 8, 12])
+def test_an_outage_that_begins_in_the_middle_of_coming_back(served: Service, lab: Netlab, round_trips: int) -> None:
+    """In the login or in the preparation: what has stalled there is given up, since a new attempt is there sooner."""
+    lab.reset_connections(22)
+    waiting = served.getting()
+    served.until("reconnecting")
+    time.sleep(round_trips * RTT_MS / 1000)
+    lab.black_hole(seconds=7)
+    time.sleep(7)
+    back = time.monotonic()
+    waited = waiting.result() - back
+    print(f"served {waited:.2f} s after the return")
+    assert waited < BACK_SECONDS
+
+
 def test_a_short_black_hole_is_nothing_but_a_pause(served: Service, lab: Netlab) -> None:
     with download(served) as answer:
         lab.black_hole(seconds=1)

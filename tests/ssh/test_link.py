@@ -32,6 +32,7 @@ class Story:
     def __init__(self, resolve: Callable[[], Endpoint]) -> None:
         self.endpoint = resolve
         self.prepared = 0
+        self.on_prepare: Callable[[Connection, Deadline], object] = lambda connection, deadline: None
         self.failure: RemoteRuntimeError | None = None
         self.events: queue.SimpleQueue[LinkChanged] = queue.SimpleQueue()
 
@@ -48,6 +49,7 @@ class Story:
     def prepare(self, connection: Connection, deadline: Deadline) -> ServerInfo:
         assert connection.alive
         self.prepared += 1
+        self.on_prepare(connection, deadline)
         if self.failure:
             raise self.failure
         return SERVER
@@ -55,6 +57,10 @@ class Story:
     def hear(self, event: Event) -> None:
         if isinstance(event, LinkChanged):
             self.events.put(event)
+
+    def until_reason(self, words: str) -> None:
+        while words not in self.events.get(timeout=30).reason:
+            pass
 
     def until(self, state: str) -> LinkChanged:
         while (event := self.events.get(timeout=30)).state != state:
@@ -214,7 +220,7 @@ def test_a_frozen_machine_is_suspected_and_taken_back_when_it_thaws(sshd: Sshd) 
         sshd.signal(signal.SIGSTOP)
         assert story.until("reconnecting").reason.startswith("no sign of life")
         sshd.signal(signal.SIGCONT)
-        story.until("connected")
+        assert story.until("connected").down > 0
         assert link.connection() is before  # its streams go on: nothing was cut
         assert story.prepared == 1
 
@@ -228,6 +234,28 @@ def test_a_machine_that_stays_frozen_is_given_up_for_a_new_login(sshd: Sshd) -> 
         story.until("connected")
         assert link.connection() is not before
         assert story.prepared == 2
+        sshd.signal(signal.SIGCONT)
+
+
+def test_a_machine_that_falls_silent_while_it_is_prepared_is_given_up(sshd: Sshd) -> None:
+    """Only when something is asked of it: it still accepts connections, and the answer might take long."""
+    story = Story(sshd.endpoint)
+    with story.link() as link:
+        froze: list[Connection] = []
+
+        def freeze_once(connection: Connection, deadline: Deadline) -> None:
+            if not froze:
+                froze.append(connection)
+                sshd.signal(signal.SIGSTOP, connections_only=True)
+            with connection.execute("true", deadline) as process:
+                list(process.lines())
+
+        story.on_prepare = freeze_once
+        sshd.kill_connections()
+        story.until_reason("sign of life")
+        story.until("connected")
+        assert link.connection() is not froze[0]
+        assert not froze[0].alive
         sshd.signal(signal.SIGCONT)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from remote_runtime import recovery
@@ -14,14 +15,27 @@ from remote_runtime.errors import (
     ServerError,
     TimedOut,
 )
-from remote_runtime.recovery import BOOT_SECONDS, LONGEST_PAUSE_SECONDS, SILENT_PAUSE_SECONDS, Down, Over, Up
+from remote_runtime.recovery import (
+    BOOT_SECONDS,
+    LOGIN_SECONDS,
+    LONGEST_LOGIN_SECONDS,
+    LONGEST_PAUSE_SECONDS,
+    REFUSED_PAUSE_SECONDS,
+    SILENT_PAUSE_SECONDS,
+    USUAL_LOGINS,
+    Down,
+    Over,
+    Up,
+)
 
 REFUSED = NetworkError("refused", code="connection_refused")
 SILENT = TimedOut("silent", code="unreachable")
+STALLED = TimedOut("stalled")
 DENIED = AuthenticationFailed("denied")
 DYING = ServerError("it died", retryable=True)
 CHANGED = HostKeyError("changed", code="host_key_changed")
 STOPPED = ServerError("stopped", code="server_stopped")
+OUTCOMES = [None, REFUSED, SILENT, STALLED, DENIED, DYING, CHANGED, STOPPED]
 
 
 def fail(state: recovery.State, *errors: RemoteRuntimeError, now: float = 0.0) -> recovery.State:
@@ -38,12 +52,34 @@ def test_the_first_attempt_is_due_at_once() -> None:
     assert down(7.0) == Down("cut", since=7.0, retry_at=7.0)
 
 
-def test_pauses_double_up_to_a_cap_and_stay_short_while_nothing_answers() -> None:
-    refused = [fail(down(), *[REFUSED] * times) for times in range(1, 8)]
-    assert [state.retry_at for state in refused if isinstance(state, Down)] == [0.25, 0.5, 1, 2, 4, 5, 5]
-    silent = fail(down(), *[SILENT] * 1000)
-    assert isinstance(silent, Down)
-    assert silent.retry_at == SILENT_PAUSE_SECONDS
+@pytest.mark.parametrize(
+    ("error", "pauses"),
+    [
+        (DYING, [0.25, 0.5, 1, 2, 4, LONGEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS]),
+        (REFUSED, [0.25, 0.5, *[REFUSED_PAUSE_SECONDS] * 5]),
+        (SILENT, [0.25, *[SILENT_PAUSE_SECONDS] * 1000]),
+    ],
+)
+def test_pauses_double_up_to_a_cap_which_is_low_where_an_attempt_costs_nobody_anything(
+    error: RemoteRuntimeError, pauses: list[float]
+) -> None:
+    state = down()
+    for pause in pauses:
+        state = fail(state, error)
+        assert isinstance(state, Down)
+        assert state.retry_at == pause
+
+
+def test_a_login_that_stalls_is_given_up_soon_and_the_next_one_has_twice_the_time() -> None:
+    def patience(*errors: RemoteRuntimeError, usual: float = 0.1) -> float:
+        return recovery.login_seconds(fail(down(), *errors), usual)
+
+    assert patience() == LOGIN_SECONDS
+    assert patience(STALLED, STALLED) == 4 * LOGIN_SECONDS
+    assert patience(*[STALLED] * 1000) == LONGEST_LOGIN_SECONDS
+    assert patience(STALLED, STALLED, SILENT) == LOGIN_SECONDS, "where nothing answers at all nothing is slow"
+    assert patience(usual=3.0) == 3.0 * USUAL_LOGINS
+    assert recovery.login_seconds(Up(), 3.0) == 3.0 * USUAL_LOGINS
 
 
 def test_a_changed_host_key_and_a_server_stopped_on_purpose_are_final_at_once() -> None:
@@ -61,7 +97,7 @@ def test_a_refused_login_is_final_the_second_time_but_never_while_it_may_be_boot
 
 
 def test_waking_up_hurries_the_next_attempt_and_nothing_else() -> None:
-    waiting = fail(down(), *[REFUSED] * 9)
+    waiting = fail(down(), *[DYING] * 9)
     assert isinstance(waiting, Down)
     hurried = recovery.hurried(waiting, 2.0)
     assert isinstance(hurried, Down)
@@ -95,7 +131,7 @@ class Recovery(RuleBasedStateMachine):
         self.state = recovery.hurried(self.state, self.now)
 
     @precondition(lambda self: isinstance(self.state, Down))
-    @rule(error=st.sampled_from([None, REFUSED, SILENT, DENIED, DYING, CHANGED, STOPPED]), jitter=st.floats(0.5, 1.0))
+    @rule(error=st.sampled_from(OUTCOMES), jitter=st.floats(0.5, 1.0))
     def the_next_attempt_is_made(self, error: RemoteRuntimeError | None, jitter: float) -> None:
         assert isinstance(self.state, Down)
         assert self.state.retry_at - self.now <= LONGEST_PAUSE_SECONDS, "nobody waits longer than the cap"
