@@ -7,7 +7,8 @@ Each kind of outage is made five times, each time between two new network namesp
 
 * ``known``: seconds from its beginning until the link says so,
 * ``new_request``: from its end until a request is answered that is made at that moment,
-* ``waiting_request``: from its end until one is answered that was made 0.1 s after its beginning.
+* ``waiting_request``: from its end until one is answered that was made 0.1 s after its beginning, or 20 s after that
+  of one that lasts longer than a client may wait.
 
 Needs root, network namespaces and OpenSSH's server.
 """
@@ -77,6 +78,7 @@ OUTAGES: dict[str, Outage] = {
     "black_hole_120": black_hole(120),
 }
 LONG = {"black_hole_120"}
+SOON_SECONDS, LATER_SECONDS = 0.1, 20.0
 
 
 def main() -> None:
@@ -89,18 +91,21 @@ def main() -> None:
         raise SystemExit(reason)
     names = options.only or [name for name in OUTAGES if name not in LONG]
     with redirect_stdout(sys.stderr):  # sshd's log is printed at its end
-        result = {name: measure(OUTAGES[name], options.rounds) for name in names}
+        result = {
+            name: measure(OUTAGES[name], options.rounds, LATER_SECONDS if name in LONG else SOON_SECONDS)
+            for name in names
+        }
     json.dump({"rtt_ms": RTT_MS, **result, **describe()}, sys.stdout, indent=2)
     print()
 
 
-def measure(outage: Outage, rounds: int) -> dict[str, Any]:
-    """The medians and all figures of that many outages of one kind."""
-    rows = [one(outage) for _ in range(rounds)]
+def measure(outage: Outage, rounds: int, delay: float) -> dict[str, Any]:
+    """The medians and all figures of that many outages of one kind, with a client that comes ``delay`` s after each."""
+    rows = [one(outage, delay) for _ in range(rounds)]
     return {name: summary([row[name] for row in rows]) for name in rows[0]}
 
 
-def one(outage: Outage) -> dict[str, float | None]:
+def one(outage: Outage, delay: float) -> dict[str, float | None]:
     """The figures of one outage; one that was never known has none for that."""
     with tempfile.TemporaryDirectory() as directory, Netlab(rtt_ms=RTT_MS) as lab:
         sshd = FarSshd(prepare(Path(directory) / "sshd", ListenAddress="0.0.0.0"), lab)
@@ -109,15 +114,15 @@ def one(outage: Outage) -> dict[str, float | None]:
                 web_server(lab.far.popen) as port,
                 service(sshd.endpoint, port, within=lab.near.in_namespace) as served,
             ):
-                return figures(outage, lab, sshd, served)
+                return figures(outage, delay, lab, sshd, served)
         finally:
             sshd.stop()
 
 
-def figures(outage: Outage, lab: Netlab, sshd: FarSshd, served: Service) -> dict[str, float | None]:
+def figures(outage: Outage, delay: float, lab: Netlab, sshd: FarSshd, served: Service) -> dict[str, float | None]:
     """Make the outage, with a client that comes in it and one at its end."""
     began = time.monotonic()
-    waiting = served.getting(delay=0.1)
+    waiting = served.getting(delay=delay)
     outage(lab, sshd)
     over = time.monotonic()
     new = served.get()

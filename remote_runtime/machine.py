@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
-
-import psutil
 
 from remote_runtime import bootstrap
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import AlreadyConnected, InstanceError, RemoteRuntimeError
 from remote_runtime.events import EventSink, Notice, log_event, step
 from remote_runtime.model import Instance, InstanceSpec, InstanceState, Question, Remembered, ServerInfo
-from remote_runtime.processes import end
+from remote_runtime.processes import end, recognise
 from remote_runtime.providers import load_provider
 from remote_runtime.settings import Settings
 from remote_runtime.store import Store
@@ -155,7 +153,7 @@ class Machine:
         found = self.store.load(self.provider, self.name) or Remembered(self.name, self.provider)
         if found.host_pid == os.getpid():
             return
-        process = _same_process(found.host_pid, found.host_started)
+        process = recognise(found.host_pid, found.host_started)
         if process is None:
             if not self.store.held(self.provider, self.name):
                 return  # it ended just now
@@ -181,6 +179,8 @@ class Machine:
 
     def stop_by(self, machine: bool, deadline: Deadline) -> bool:
         """:meth:`stop` with a deadline, which another thread may cancel."""
+        if machine:
+            self.check_verb("stop")  # before anything is ended
         instance = self._find()
         self._disconnect(deadline)
         ran = False
@@ -198,6 +198,12 @@ class Machine:
                 with step(self._on_event, "machine", f"Stopping {self.name}"):
                     self._provider().stop(self.name, deadline)
         return ran
+
+    def check_verb(self, verb: str) -> None:
+        """Raise :class:`InstanceError` (``not_supported``) if the provider can do that (``delete``) with no machine."""
+        refusal = self._provider().refusal(verb, self.name)
+        if refusal:
+            raise refusal
 
     def delete(self, *, timeout: float = 60) -> None:
         """Delete the machine and all that is on it.
@@ -275,16 +281,6 @@ class Machine:
 
 
 # -- processes and answers on this host -------------------------------------------------------------------------------
-
-
-def _same_process(pid: int, started: float) -> psutil.Process | None:
-    """The process ``pid`` if it is the one that started at that moment, and not another that got its number."""
-    with suppress(psutil.Error):
-        if pid > 0:
-            process = psutil.Process(pid)
-            # The start time is computed from the clock, which may have been set meanwhile, if only by a bit.
-            return process if abs(process.create_time() - started) < 2 else None
-    return None
 
 
 def _answers(summary: MachineSummary, deadline: Deadline) -> bool:

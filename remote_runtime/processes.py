@@ -74,17 +74,20 @@ def _start_on_windows(argv: Sequence[str], output: int, cwd: Path, env: Mapping[
     return process.pid
 
 
-def recognise(pid: int, started: float, marker: str) -> psutil.Process | None:
+def recognise(pid: int, started: float, marker: str = "") -> psutil.Process | None:
     """The running process ``pid`` if it is the one that was started at ``started`` (unix seconds), else None.
 
-    A clock that is set moves every start time, so a process whose command line has ``marker`` is taken for it as well.
+    A clock that is set moves every start time: a process whose command line has ``marker``, if one is given, is taken
+    for it as well.
     """
+    if pid <= 0:
+        return None
     with suppress(psutil.Error):
         process = psutil.Process(pid)
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         same = abs(process.create_time() - started) <= _CLOCK_SECONDS
-        return process if same or marker in " ".join(process.cmdline()) else None
+        return process if same or (marker and marker in " ".join(process.cmdline())) else None
     return None
 
 

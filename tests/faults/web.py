@@ -18,6 +18,9 @@ from typing import Any
 
 from tests.ssh.peers import PATTERN
 
+PATIENCE_SECONDS = 130.0
+"""Longer than a forward lets its clients wait."""
+
 _START_SECONDS = 20.0
 _PROJECT = Path(__file__).parents[2]
 
@@ -37,7 +40,7 @@ def web_server(popen: Callable[..., subprocess.Popen[Any]] = subprocess.Popen) -
             process.kill()
 
 
-def request(port: int, size: int, *, timeout: float = 60) -> http.client.HTTPResponse:
+def request(port: int, size: int, *, timeout: float = PATIENCE_SECONDS) -> http.client.HTTPResponse:
     """Ask for ``size`` bytes by a connection of its own; the answer's head has come, its body is to be read."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     try:
@@ -49,7 +52,7 @@ def request(port: int, size: int, *, timeout: float = 60) -> http.client.HTTPRes
         connection.close()
 
 
-def get(port: int, size: int = 1000, *, timeout: float = 60) -> None:
+def get(port: int, size: int = 1000, *, timeout: float = PATIENCE_SECONDS) -> None:
     """Get ``size`` bytes and see that they are the right ones."""
     with request(port, size, timeout=timeout) as answer:
         body = answer.read()
