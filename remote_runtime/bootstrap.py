@@ -29,8 +29,11 @@ from remote_runtime.text import printable
 
 STEP = "server"
 NOISE_LINES = 20
+NOISE_LINE_BYTES = 1000
 OUTPUT_LIMIT = 256 << 20
 NO_DEADLINE_SECONDS = 24 * 3600.0
+REPLY_SECONDS = 2.0
+"""How much sooner the guest's deadline is than ours: it knows what it waits for, and needs the time to say so."""
 NOT_FOUND_STATUS = 127
 
 
@@ -86,7 +89,7 @@ def ensure_server(
     value = _converse(executor, request, deadline, on_event=on_event, wheels=supply)
     differs = frames.lines(value.get("differs"))
     if differs:
-        names = ", ".join("--" + name.replace("_", "-") for name in differs)
+        names = ", ".join("--" + name.replace("_", "-").replace("args", "arg") for name in differs)
         text = f"The server was already running with another {names}; stop it first to change that"
         on_event(Notice("server_options_differ", text, "warning"))
     died = frames.lines(value.get("died"))
@@ -169,17 +172,20 @@ def _converse(
     nonce = secrets.token_hex(16)
     program = payload.program()
     seconds = deadline.bounded(NO_DEADLINE_SECONDS)
-    full = {**request, "nonce": nonce, "guest": program.sha256, "deadline_seconds": seconds}
-    noise: deque[str] = deque(maxlen=NOISE_LINES)
+    theirs = seconds - min(REPLY_SECONDS, seconds / 5)
+    full = {**request, "nonce": nonce, "guest": program.sha256, "deadline_seconds": theirs}
+    noise: deque[bytes] = deque(maxlen=NOISE_LINES)
+    heard = False
     process = executor.execute(payload.EXEC_LINE, deadline)
     try:
         _send(process, [payload.block(payload.loader()) + payload.block(json.dumps(full).encode())])
         for line in process.lines():
             frame = frames.parse_line(line, nonce)
+            heard = heard or frame is not None
             if frame is None and nonce.encode() in line:
                 continue  # a start-up file that echoes its input shows the request, and the token with it
             if frame is None:
-                noise.append(printable(line.decode("utf-8", "replace")))
+                noise.append(line[:NOISE_LINE_BYTES])
             elif frame["type"] == "progress":
                 on_event(StepProgress(STEP, frames.text(frame.get("text"))))
             elif frame["type"] == "output":
@@ -192,7 +198,16 @@ def _converse(
                 raise frames.parse_error(frame)
             elif frame["type"] == "result":
                 return frames.parse_result(frame)
-        raise explain_end(process.wait(), tuple(filter(None, noise)))
+        said = (printable(line.decode("utf-8", "replace")) for line in noise)
+        raise explain_end(process.wait(), tuple(filter(None, said)))
+    except TimedOut as error:
+        if heard:
+            raise
+        raise TimedOut(
+            "The login shell on the VM did not start our program in time",
+            hint="A start-up file of that shell (as .bashrc) may wait for something: see whether `ssh` to it with the "
+            "command `python3 --version` comes back. Or give it longer with --timeout SECONDS.",
+        ) from error
     finally:
         process.close()
 
@@ -231,9 +246,16 @@ def explain_end(status: int, noise: tuple[str, ...]) -> RemoteRuntimeError:
             code="guest_python_missing",
             log=noise,
         )
+    if any('File "<string>", line 1,' in line for line in noise):  # the exec line itself, which had no loader to run
+        return GuestError(
+            "The VM did not get what was sent to it",
+            hint="A start-up file of the login shell there reads its input: let it do so in terminals alone.",
+            code="guest_input_taken",
+        )
     return GuestError(
-        f"The VM's shell ended with status {status} before it ran anything of ours",
-        hint="See whether `ssh` to it with the command `python3 --version` works.",
+        f"The login to the VM ended with status {status} before it ran anything of ours",
+        hint="See what `ssh` to it with the command `python3 --version` says. A start-up file of the shell may end it, "
+        "the shell may be nologin, or the login may be for one command only (ForceCommand).",
         code="guest_failed",
         log=noise,
     )

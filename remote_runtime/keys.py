@@ -36,3 +36,15 @@ def parse_public(line: str) -> tuple[str, bytes]:
 def fingerprint(blob: bytes) -> str:
     """The fingerprint of a public key blob as OpenSSH writes it: ``SHA256:`` and unpadded base64."""
     return "SHA256:" + base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+
+
+def certificate_end(content: bytes) -> float | None:
+    """The moment (seconds since 1970) after which an SSH certificate is of no use; None if it is no such file."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+
+    try:
+        found = serialization.load_ssh_public_identity(content)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return float(found.valid_before) if isinstance(found, serialization.SSHCertificate) else None

@@ -111,6 +111,11 @@ class Files:
         """``$HOME`` of every command; they start in the account's real home all the same, as sshd does it."""
         return self.directory / "home"
 
+    @property
+    def temporary(self) -> Path:
+        """``$TMPDIR`` of every command."""
+        return self.directory / "tmp"
+
     def endpoint(self, **changes: Any) -> Endpoint:
         """How to log in: the host keys pinned, the client's key, this account."""
         usual = Endpoint("127.0.0.1", USER, Pinned(self.host_keys, "the test"), identities=(Identity(self.client_key),))
@@ -123,11 +128,15 @@ class Files:
 
 
 class Sshd:
-    """A running daemon on 127.0.0.1.  Made by :func:`run_sshd` or the fixtures."""
+    """A running daemon on 127.0.0.1.  Made by :func:`run_sshd` or the fixtures.
 
-    def __init__(self, files: Files, port: int) -> None:
+    ``enter`` is a command that goes before its own, and becomes it: the way into a namespace, say.
+    """
+
+    def __init__(self, files: Files, port: int, enter: Sequence[str] = ()) -> None:
         self.files = files
         self.port = port
+        self._enter = tuple(enter)
         self.home = files.home
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -140,7 +149,7 @@ class Sshd:
         """Listen (again); returns when it does."""
         seen = self.files.log.stat().st_size if self.files.log.exists() else 0
         with self.files.log.open("ab") as log:
-            argv = [self.files.program, "-D", "-e", "-f", str(self.files.config), "-p", str(self.port)]
+            argv = [*self._enter, self.files.program, "-D", "-e", "-f", str(self.files.config), "-p", str(self.port)]
             self._process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         end = time.monotonic() + START_SECONDS
         while b"Server listening on" not in (text := self.files.log.read_bytes()[seen:]):
@@ -179,6 +188,12 @@ class Sshd:
             self._process.send_signal(number)
 
     @property
+    def root(self) -> Path:
+        """Its root directory, as it sees it; another one than ours if it is in a mount namespace."""
+        assert self._process is not None, "it does not run"
+        return Path(f"/proc/{self._process.pid}/root")
+
+    @property
     def log(self) -> str:
         """What it logged until now."""
         return self.files.log.read_text(errors="replace")
@@ -194,11 +209,12 @@ def run_sshd(
     *,
     host_keys: Sequence[str] = ("ed25519",),
     environment: Mapping[str, str] | None = None,
+    enter: Sequence[str] = (),
     **options: Option,
 ) -> Iterator[Sshd]:
     """A daemon for as long as the block lasts, for fixtures of any scope."""
     files = prepare(directory, host_keys=host_keys, environment=environment, **options)
-    server = _on_a_free_port(files)
+    server = _on_a_free_port(files, enter)
     try:
         yield server
     finally:
@@ -219,9 +235,11 @@ def prepare(
         Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # root's sshd drops its privileges into it
     directory.mkdir(mode=0o700)
     (directory / "home").mkdir(mode=0o700)
-    public = tuple(_make_key(directory / f"host_{kind}", kind) for kind in host_keys)
+    (directory / "tmp").mkdir(mode=0o700)
+    public = tuple(make_key(directory / f"host_{kind}", kind) for kind in host_keys)
     files = Files(program, directory, public)
-    authorized = _make_key(files.client_key, "ed25519")
+    environ = {"HOME": str(files.home), "TMPDIR": str(files.temporary), **(environment or {})}
+    authorized = make_key(files.client_key, "ed25519")
     (directory / "authorized_keys").write_text(authorized + "\n")
     usual: dict[str, Option] = {
         "ListenAddress": "127.0.0.1",
@@ -234,7 +252,7 @@ def prepare(
         "UsePAM": "no",
         "MaxStartups": "100",
         "LogLevel": "VERBOSE",
-        "SetEnv": " ".join(f'"{k}={v}"' for k, v in {"HOME": str(files.home), **(environment or {})}.items()),
+        "SetEnv": " ".join(f'"{name}={value}"' for name, value in environ.items()),
         "Subsystem": "sftp internal-sftp",
     }
     if _knows(program, "PerSourcePenalties no"):
@@ -257,7 +275,7 @@ def _knows(program: str, line: str) -> bool:
     return b"Bad configuration option" not in answer.stderr
 
 
-def _make_key(path: Path, kind: str) -> str:
+def make_key(path: Path, kind: str) -> str:
     """Write a private key of 0600 and return its public line without the comment."""
     if kind == "ed25519":
         private, public = keys.generate("test")
@@ -271,14 +289,14 @@ def _make_key(path: Path, kind: str) -> str:
     return " ".join(public.split()[:2])
 
 
-def _on_a_free_port(files: Files) -> Sshd:
+def _on_a_free_port(files: Files, enter: Sequence[str]) -> Sshd:
     """sshd can't be told to take any port, so between our look and its bind somebody else may have taken ours."""
     for attempts_left in range(4, -1, -1):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         with suppress(*() if attempts_left == 0 else (SshdDidNotStart,)):
-            return Sshd(files, port)
+            return Sshd(files, port, enter)
     raise AssertionError("not reached: the last attempt returns or raises")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import signal
@@ -27,6 +28,9 @@ VERBS = {
     "run": "command",
 }
 
+# What a file system may refuse; where it was tried is of interest for other errors only.
+FORESEEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+
 
 def main(request: dict[str, Any], stream: BinaryIO, program: str, users_umask: int) -> int:
     """Do what the request says.  The exit status: 0 if a result was sent, else 1."""
@@ -49,7 +53,8 @@ def main(request: dict[str, Any], stream: BinaryIO, program: str, users_umask: i
         wire.error(failure)
     except OSError as error:
         hint = "Check the home directory on the VM: its owner, its mode, its free space."
-        wire.error(GuestFailure("guest_state_unusable", "The VM said: %s" % error, hint, log=_trace()))
+        log = () if error.errno in FORESEEN else _trace()
+        wire.error(GuestFailure("guest_state_unusable", "The VM said: %s" % error, hint, log=log))
     except Exception:  # noqa: BLE001 - the host must hear of any defect of this program
         hint = "This is a defect in remote-runtime: please report it with the lines above."
         wire.error(GuestFailure("guest_failed", "The program on the VM failed", hint, log=_trace()))

@@ -38,7 +38,8 @@ def lock_path(state: str) -> str:
     name = hashlib.sha256(os.fsencode(os.path.realpath(state))).hexdigest()[:16] + ".lock"
     for directory in lock_directories(state):
         try:
-            return os.path.join(private_directory(directory), name)
+            if os.access(private_directory(directory), os.W_OK):
+                return os.path.join(directory, name)
         except GuestFailure as failure:
             refused = refused or failure
         except OSError:

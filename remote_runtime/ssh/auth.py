@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import queue
-import socket
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,10 @@ import paramiko
 from remote_runtime import keys
 from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.errors import AuthenticationFailed, NetworkError
+from remote_runtime.events import EventSink, Notice
 from remote_runtime.model import Endpoint, Identity, Question
+from remote_runtime.ssh.agent import agent_keys
+from remote_runtime.ssh.failures import Cure, denied
 from remote_runtime.ssh.transport import Transport
 from remote_runtime.text import printable
 
@@ -28,34 +31,44 @@ TRIES = 3
 class Unlocked:
     """What a person has unlocked or typed once, kept in memory so that a reconnect need not ask again.
 
-    Keys by their file, passwords by ``user@host:port``.
+    Keys by their file, passwords by ``user@host:port``; and the key files of which was said that others can read them.
     """
 
     keys: dict[Path, paramiko.PKey] = field(default_factory=dict, repr=False)
     passwords: dict[str, str] = field(default_factory=dict, repr=False)
+    open_files: set[Path] = field(default_factory=set)
 
 
 def authenticate(
-    transport: Transport, endpoint: Endpoint, *, ask: Question | None, unlocked: Unlocked, deadline: Deadline
+    transport: Transport,
+    endpoint: Endpoint,
+    *,
+    ask: Question | None,
+    on_event: EventSink,
+    unlocked: Unlocked,
+    deadline: Deadline,
 ) -> None:
     """Log in on ``transport``, whose host key has been checked.
 
     Keys are tried in an order that spends few of the server's tries: files that need no passphrase (or that the agent
     holds), then the agent's other keys, then encrypted files; passwords last.  Nobody is asked without ``ask``;
-    ``unlocked`` holds what was given before.
+    ``unlocked`` holds what was given before.  A key file that others can read is told to ``on_event``.
     Raises :class:`AuthenticationFailed`, or :class:`NetworkError` if the server hangs up.
     """
-    login = _Login(transport, endpoint, ask, unlocked, deadline)
+    login = _Login(transport, endpoint, ask, on_event, unlocked, deadline)
     try:
         if not login.by_keys() and not login.by_answers():
+            deadline.check("logging in")
+            login.learn_what_is_allowed()
             raise login.failure()
     except paramiko.AuthenticationException as error:
+        deadline.check("logging in")
         raise login.failure() from error
     except (paramiko.SSHException, OSError, EOFError) as error:
         deadline.check("logging in")
         # sshd hangs up on the client that has tried too many keys; it says so only in its own log.
         if login.tried:
-            raise login.failure() from error
+            raise login.failure("hung_up") from error
         raise NetworkError(
             f"{endpoint.host} ended the connection during the login: {printable(str(error))}",
             hint="Try again; if it persists, look into the SSH server's log on the machine.",
@@ -65,23 +78,30 @@ def authenticate(
 
 class _Login:
     def __init__(
-        self, transport: Transport, endpoint: Endpoint, ask: Question | None, unlocked: Unlocked, deadline: Deadline
+        self,
+        transport: Transport,
+        endpoint: Endpoint,
+        ask: Question | None,
+        on_event: EventSink,
+        unlocked: Unlocked,
+        deadline: Deadline,
     ) -> None:
         self.transport = transport
         self.endpoint = endpoint
         self.ask = ask
+        self.on_event = on_event
         self.unlocked = unlocked
         self.who = f"{endpoint.user}@{endpoint.host}"
         self.deadline = deadline
         self.allowed: list[str] = []
         self.tried: list[str] = []
         self.skipped: list[str] = []
-        self.locked_out = False
+        self.cure: Cure = ""
 
     # -- keys ---------------------------------------------------------------------------------------------------
 
     def by_keys(self) -> bool:
-        with _agent_keys(self.endpoint.agent) as agent:
+        with agent_keys(self.endpoint.agent) as agent:
             for label, key in self._keys(agent):
                 self.deadline.check("logging in")
                 if self._attempt(label, partial(self._bounded().attempt, "publickey", self.endpoint.user, key)):
@@ -123,7 +143,7 @@ class _Login:
                 yield str(identity.key), key
         if not self.endpoint.only_identities:
             for key in held.values():
-                yield f"agent key {key.get_name()}", key
+                yield f"agent key {printable(key.comment) or key.get_name()}", key
         for identity in locked:
             unlocked = self._unlock(identity)
             if unlocked:
@@ -132,8 +152,9 @@ class _Login:
     def _load(self, identity: Identity, passphrase: str | None) -> paramiko.PKey | None:
         try:
             key = paramiko.PKey.from_path(identity.key, passphrase.encode() if passphrase else None)  # type: ignore[arg-type]
-            if identity.certificate:
+            if identity.certificate and self._in_force(identity.certificate):
                 key.load_certificate(str(identity.certificate))
+            self._warn_of_readers(identity.key)
             return key
         except paramiko.PasswordRequiredException:
             raise
@@ -141,13 +162,30 @@ class _Login:
             raise paramiko.PasswordRequiredException(str(error)) from error
         except (OSError, ValueError, paramiko.SSHException, paramiko.pkey.UnknownKeyType) as error:
             if passphrase is None:
-                self.skipped.append(f"{identity.key} ({printable(str(error)) or type(error).__name__})")
+                why = error.strerror if isinstance(error, OSError) else ""
+                self.skipped.append(f"{identity.key} ({why or printable(str(error)) or type(error).__name__})")
             return None
+
+    def _in_force(self, certificate: Path) -> bool:
+        """Whether the certificate may still be of use; one that has expired would be in the way of its own key."""
+        end = keys.certificate_end(certificate.read_bytes())
+        if end is None or end > time.time():
+            return True
+        when = time.strftime("%Y-%m-%d", time.gmtime(end))
+        self.skipped.append(f"{certificate} (it expired on {when})")
+        self.cure = "renew"
+        return False
+
+    def _warn_of_readers(self, key: Path) -> None:
+        if sys.platform != "win32" and key not in self.unlocked.open_files and key.stat().st_mode & 0o077:
+            self.unlocked.open_files.add(key)
+            text = f"Other users of this computer can read the key {key}: chmod 600 {key}"
+            self.on_event(Notice("key_file_open", text, "warning"))
 
     def _unlock(self, identity: Identity) -> paramiko.PKey | None:
         if self.ask is None:
             self.skipped.append(f"{identity.key} (it has a passphrase and nobody can be asked for it)")
-            self.locked_out = True
+            self.cure = "unlock"
             return None
         prompt = f"Passphrase for {identity.key}: "
         for _ in range(TRIES):
@@ -160,6 +198,7 @@ class _Login:
                 return key
             prompt = f"That was not it. Passphrase for {identity.key}: "
         self.skipped.append(f"{identity.key} (wrong passphrase)")
+        self.cure = "retype"
         return None
 
     # -- what a person answers -------------------------------------------------------------------------------------
@@ -179,6 +218,12 @@ class _Login:
                 if method in self.allowed and self._attempt(method, partial(self._answer, method, self.ask)):
                     return True
         return False
+
+    def learn_what_is_allowed(self) -> None:
+        """Ask the server what it would accept, for the sake of what is said about the failure."""
+        with suppress(paramiko.SSHException, OSError, EOFError):
+            if not self.allowed:
+                self._allowed_without_credentials()
 
     def _allowed_without_credentials(self) -> None:
         try:
@@ -204,14 +249,16 @@ class _Login:
         self.transport.auth_timeout = self.deadline.bounded(120)
         return self.transport
 
-    def failure(self) -> AuthenticationFailed:
-        tried = ", ".join(self.tried) or "nothing"
-        skipped = f"; skipped: {', '.join(self.skipped)}" if self.skipped else ""
-        wants = f" It accepts: {', '.join(printable(name) for name in self.allowed)}." if self.allowed else ""
-        hint = "Check the user name and that the machine has your public key: ssh -v shows the same attempt."
-        if self.locked_out:
-            hint = "Unlock the key for all programs with ssh-add, or connect in a terminal, where you are asked for it."
-        return AuthenticationFailed(f"{self.who} did not let us in.{wants} Tried: {tried}{skipped}", hint=hint)
+    def failure(self, cure: Cure = "") -> AuthenticationFailed:
+        """Why it failed."""
+        return denied(
+            self.who,
+            allowed=self.allowed,
+            tried=self.tried,
+            skipped=self.skipped,
+            cure=cure or self.cure,
+            can_ask=self.ask is not None,
+        )
 
 
 class _Conversation:
@@ -267,39 +314,3 @@ def _public_blob(key: Path) -> bytes:
         return keys.parse_public(Path(f"{key}.pub").read_text(encoding="utf-8"))[1]
     except (OSError, ValueError, AuthenticationFailed):
         return b""
-
-
-@contextmanager
-def _agent_keys(address: str | None) -> Iterator[list[paramiko.AgentKey]]:
-    """The keys of the agent at ``address``; none if there is no agent or it does not answer."""
-    if not address:
-        yield []
-        return
-    try:
-        agent = paramiko.Agent() if sys.platform == "win32" else _Agent(address)
-    except (OSError, paramiko.SSHException):
-        yield []
-        return
-    try:
-        yield list(agent.get_keys())
-    finally:
-        agent.close()
-
-
-class _Agent(paramiko.agent.AgentSSH):
-    """The agent behind one given socket; paramiko's own class only knows that of the environment."""
-
-    def __init__(self, address: str) -> None:
-        super().__init__()
-        if sys.platform != "win32":
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            try:
-                connection.settimeout(10)
-                connection.connect(address)
-                self._connect(connection)  # type: ignore[attr-defined]
-            except BaseException:
-                connection.close()
-                raise
-
-    def close(self) -> None:
-        self._close()  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ from remote_runtime.events import EventSink
 from remote_runtime.model import Command, Dial, Endpoint, Jump, Question
 from remote_runtime.ssh import auth, dial, hostkeys
 from remote_runtime.ssh.auth import Unlocked
-from remote_runtime.ssh.failures import refused, translated
+from remote_runtime.ssh.failures import by_way_of, no_handshake, no_session, refused, silent, translated
 from remote_runtime.ssh.process import RemoteProcess
 from remote_runtime.ssh.proxy_command import ProxyCommand
 from remote_runtime.ssh.streams import WINDOW_BYTES, StreamPump
@@ -85,7 +85,7 @@ def connect(
         opened.callback(transport.close)
         key = transport.get_remote_server_key()
         hostkeys.verify(endpoint.trust, endpoint.port, key.get_name(), key.asbytes(), ask=ask, on_event=on_event)
-        auth.authenticate(transport, endpoint, ask=ask, unlocked=unlocked, deadline=deadline)
+        auth.authenticate(transport, endpoint, ask=ask, on_event=on_event, unlocked=unlocked, deadline=deadline)
         return Connection(transport, opened.pop_all())
 
 
@@ -102,10 +102,11 @@ def _socket_to(
     via = endpoint.via
     sock: dial.SocketLike
     if isinstance(via, Jump):
-        jump = opened.enter_context(
-            connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
-        )
-        sock = jump.dial(endpoint.host, endpoint.port, deadline)
+        with by_way_of(via.endpoint.host, endpoint):
+            jump = opened.enter_context(
+                connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
+            )
+            sock = jump.dial(endpoint.host, endpoint.port, deadline)
     elif isinstance(via, Command):
         command = opened.enter_context(ProxyCommand(via.argv))
         return command.socket, command.complaint
@@ -119,25 +120,28 @@ def _socket_to(
 
 def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) -> Transport:
     transport = Transport(sock, disabled_algorithms=WEAK)
+    patience = deadline.sooner(HANDSHAKE_SECONDS)
     try:
         transport.daemon = True
         transport.set_log_channel(_LOGGER)
-        transport.banner_timeout = transport.handshake_timeout = deadline.bounded(HANDSHAKE_SECONDS)
+        transport.banner_timeout = transport.handshake_timeout = patience.bounded(HANDSHAKE_SECONDS)
         transport.packetizer.REKEY_BYTES = REKEY_BYTES
         options = transport.get_security_options()
         options.ciphers = tuple(name for name in CIPHERS if name in options.ciphers)
         options.key_types = _ordered(options.key_types, hostkeys.preferred_kinds(endpoint.trust, endpoint.port))
         negotiated = threading.Event()
         transport.start_client(event=negotiated)
-        deadline.sooner(HANDSHAKE_SECONDS).wait(negotiated)
+        patience.wait(negotiated)
         if not transport.is_active() or not negotiated.is_set():
             raise transport.get_exception() or EOFError("no answer")
         return transport
     except (paramiko.SSHException, OSError, EOFError) as error:
         transport.close()
         transport.packetizer.complete_handshake()  # ends its timer, which would outlive the transport
-        deadline.check(f"greeting the SSH server at {endpoint.host} port {endpoint.port}")
-        raise _no_handshake(endpoint, error, greeted=bool(transport.remote_version)) from error
+        greeted = bool(transport.remote_version)
+        if patience.expired:
+            raise silent(endpoint, greeted=greeted) from error
+        raise no_handshake(endpoint, error, greeted=greeted) from error
     except BaseException:
         transport.close()
         raise
@@ -146,28 +150,6 @@ def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) ->
 def ended(channel: dial.SocketLike) -> bool:
     """Whether the far side of what :meth:`Connection.dial` gave has ended, as far as the connection has told by now."""
     return bool(channel.closed or channel.eof_received)
-
-
-def _no_handshake(endpoint: Endpoint, error: Exception, *, greeted: bool) -> NetworkError:
-    where = f"{endpoint.host} port {endpoint.port}"
-    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
-        return NetworkError(
-            f"The SSH server at {where} offers only algorithms that are no longer safe: {printable(str(error))}",
-            hint="Update the SSH server on that machine.",
-            code="ssh_too_old",
-            retryable=False,
-        )
-    if not greeted:
-        return NetworkError(
-            f"What answers at {where} does not speak SSH",
-            hint="Is the port right? A machine that is still booting may also need a moment.",
-            code="not_ssh",
-        )
-    return NetworkError(
-        f"The SSH server at {where} ended the connection: {printable(str(error)) or type(error).__name__}",
-        hint="Try again; if it persists, look into the SSH server's log on the machine.",
-        code="connection_lost",
-    )
 
 
 def _ordered(offered: Sequence[str], preferred: tuple[str, ...]) -> tuple[str, ...]:
@@ -205,12 +187,15 @@ class Connection:
     def execute(self, line: str, deadline: Deadline) -> RemoteProcess:
         """Run a command line by the user's login shell; what it writes to both outputs comes merged.
 
-        Raises :class:`NetworkError`, or :class:`TimedOut` at the deadline.
+        Raises :class:`NetworkError`, :class:`ChannelRefused` with code ``session_refused``, or :class:`TimedOut`.
         """
         with translated("running a command"):
-            channel = self._transport.open_session(
-                window_size=WINDOW_BYTES, timeout=deadline.bounded(HANDSHAKE_SECONDS)
-            )
+            try:
+                channel = self._transport.open_session(
+                    window_size=WINDOW_BYTES, timeout=deadline.bounded(HANDSHAKE_SECONDS)
+                )
+            except paramiko.ChannelException as error:
+                raise no_session(error) from error
             try:
                 channel.set_combine_stderr(True)
                 self._bounded(lambda: channel.exec_command(line), deadline, "starting a command on the VM")

@@ -92,7 +92,7 @@ def _refusal(trust: HostKeyTrust, port: int, kind: str, blob: bytes, decision: D
         )
     name = known_hosts.host_name(trust.name, port, alias=trust.alias)
     if decision.entry is None:
-        return _unknown(trust, name, shown, keys.fingerprint(blob))
+        return _unknown(trust, name, shown, keys.fingerprint(blob), decision.skipped_authorities)
     place = f"line {decision.entry.line} of {decision.entry.file}"
     if decision.code == "host_key_revoked":
         return HostKeyError(
@@ -109,15 +109,16 @@ def _refusal(trust: HostKeyTrust, port: int, kind: str, blob: bytes, decision: D
     )
 
 
-def _unknown(trust: KnownHosts, name: str, shown: str, fingerprint: str) -> HostKeyError:
+def _unknown(trust: KnownHosts, name: str, shown: str, fingerprint: str, authorities: bool) -> HostKeyError:
+    besides = ". Lines with @cert-authority in known_hosts are not used here" if authorities else ""
     if trust.strict == "yes":
         return HostKeyError(
             f"The {shown} of {name} is not known, and StrictHostKeyChecking is yes",
-            hint=f"Add its key to known_hosts, or vouch for it with --host-key {fingerprint}",
+            hint=f"Add its key to known_hosts, or vouch for it with --host-key {fingerprint}{besides}",
         )
     return HostKeyError(
         f"Nothing vouches for the {shown} of {name}, and nobody can be asked",
-        hint=f"If the machine's owner confirms that fingerprint: --host-key {fingerprint}",
+        hint=f"If the machine's owner confirms that fingerprint: --host-key {fingerprint}{besides}",
     )
 
 
