@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from types import TracebackType
 
 import paramiko
 
-from remote_runtime._threads import Deadline, ThreadGroup, timed_out
+from remote_runtime._threads import Deadline
 from remote_runtime.errors import NetworkError
 from remote_runtime.events import EventSink
 from remote_runtime.model import Command, Dial, Endpoint, Jump, Question
 from remote_runtime.ssh import auth, dial, hostkeys
 from remote_runtime.ssh.auth import Unlocked
 from remote_runtime.ssh.failures import by_way_of, no_handshake, no_session, refused, silent, translated
+from remote_runtime.ssh.lean import LeanStreams
 from remote_runtime.ssh.process import RemoteProcess
 from remote_runtime.ssh.proxy_command import ProxyCommand
-from remote_runtime.ssh.streams import WINDOW_BYTES, StreamPump
-from remote_runtime.ssh.transport import Transport
+from remote_runtime.ssh.streams import StreamPump
+from remote_runtime.ssh.transport import WINDOW_BYTES, Kind, Transport
 from remote_runtime.stream import Sink, Stream
 from remote_runtime.text import printable
 
@@ -62,18 +63,21 @@ def connect(
     on_event: EventSink,
     deadline: Deadline,
     unlocked: Unlocked | None = None,
+    transport: Kind = "stock",
+    commands: bool = True,
 ) -> Connection:
     """Return an authenticated connection to ``endpoint``.
 
     The host key is verified before anything of ours is sent.  ``unlocked`` remembers what a person unlocks, for the
-    next call with it, at which nobody may be there to ask.
+    next call with it, at which nobody may be there to ask.  ``transport`` says who moves the bytes of streams: our own
+    code (``lean``, where it can be) or paramiko's (``stock``); ``commands`` that one will be run at once.
     Raises :class:`NetworkError`, :class:`TimedOut`, :class:`HostKeyError` or :class:`AuthenticationFailed`.
     """
     unlocked = unlocked or Unlocked()
     with ExitStack() as opened:
         sock, complaint = _socket_to(endpoint, opened, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
         try:
-            transport = _handshake(sock, endpoint, deadline)
+            spoken = _handshake(sock, endpoint, deadline, transport)
         except NetworkError as error:
             if said := printable(complaint()):
                 raise NetworkError(
@@ -82,11 +86,13 @@ def connect(
                     code="proxy_command_failed",
                 ) from error
             raise
-        opened.callback(transport.close)
-        key = transport.get_remote_server_key()
+        opened.callback(spoken.helpers.close)
+        opened.callback(spoken.close)
+        spoken.foresight = deadline.bounded(HANDSHAKE_SECONDS) if commands else 0.0
+        key = spoken.get_remote_server_key()
         hostkeys.verify(endpoint.trust, endpoint.port, key.get_name(), key.asbytes(), ask=ask, on_event=on_event)
-        auth.authenticate(transport, endpoint, ask=ask, on_event=on_event, unlocked=unlocked, deadline=deadline)
-        return Connection(transport, opened.pop_all())
+        auth.authenticate(spoken, endpoint, ask=ask, on_event=on_event, unlocked=unlocked, deadline=deadline)
+        return Connection(spoken, opened.pop_all())
 
 
 def _socket_to(
@@ -104,7 +110,7 @@ def _socket_to(
     if isinstance(via, Jump):
         with by_way_of(via.endpoint.host, endpoint):
             jump = opened.enter_context(
-                connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
+                connect(via.endpoint, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked, commands=False)
             )
             sock = jump.dial(endpoint.host, endpoint.port, deadline)
     elif isinstance(via, Command):
@@ -118,8 +124,8 @@ def _socket_to(
     return sock, str
 
 
-def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline) -> Transport:
-    transport = Transport(sock, disabled_algorithms=WEAK)
+def _handshake(sock: dial.SocketLike, endpoint: Endpoint, deadline: Deadline, kind: Kind) -> Transport:
+    transport = Transport(sock, kind=kind, disabled_algorithms=WEAK)
     patience = deadline.sooner(HANDSHAKE_SECONDS)
     try:
         transport.daemon = True
@@ -164,8 +170,7 @@ class Connection:
     def __init__(self, transport: Transport, opened: ExitStack) -> None:
         self._transport = transport
         self._opened = opened
-        self._waiting = ThreadGroup(transport.close)
-        self._pump = StreamPump(transport)
+        self._pump = LeanStreams(transport) if transport.wire else StreamPump(transport)
 
     @property
     def alive(self) -> bool:
@@ -191,14 +196,12 @@ class Connection:
         """
         with translated("running a command"):
             try:
-                channel = self._transport.open_session(
-                    window_size=WINDOW_BYTES, timeout=deadline.bounded(HANDSHAKE_SECONDS)
-                )
+                channel = self._transport.session(deadline.bounded(HANDSHAKE_SECONDS))
             except paramiko.ChannelException as error:
                 raise no_session(error) from error
             try:
                 channel.set_combine_stderr(True)
-                self._bounded(lambda: channel.exec_command(line), deadline, "starting a command on the VM")
+                self._transport.run_command(channel, line)
                 return RemoteProcess(channel, deadline)
             except BaseException:
                 channel.close()
@@ -235,42 +238,18 @@ class Connection:
         """
         answered = threading.Event()
 
-        def ask() -> None:
-            with suppress(paramiko.SSHException, OSError, EOFError):
-                self._transport.global_request("keepalive@openssh.com", wait=True)
-                if self._transport.is_active():
-                    answered.set()
-                    self._transport.on_change()
+        def heard() -> None:
+            answered.set()
+            self._transport.on_change()
 
-        self._waiting.spawn("ssh-probe", ask)
+        self._pump.probe(heard)
         return answered
 
     def close(self) -> None:
         """End the connection and everything on it; safe to call twice."""
         self._transport.close()
-        self._waiting.close()
         self._pump.close()
         self._opened.close()
-
-    def _bounded(self, call: Callable[[], object], deadline: Deadline, doing: str) -> None:
-        """Make a call of paramiko's that waits without bound, and end the connection if it is not done in time."""
-        done = threading.Event()
-        failure: list[Exception] = []
-
-        def run() -> None:
-            try:
-                call()
-            except (paramiko.SSHException, OSError, EOFError) as error:
-                failure.append(error)
-            finally:
-                done.set()
-
-        self._waiting.spawn("ssh-request", run)
-        if not deadline.wait(done):
-            self._transport.close()
-            raise timed_out(doing, deadline.seconds)
-        if failure:
-            raise failure[0]
 
     def __enter__(self) -> Connection:
         return self

@@ -61,7 +61,10 @@ class RemoteProcess:
 
     def _receive(self) -> bytes:
         self._tick("waiting for a command on the VM")
-        return self._channel.recv(65536)
+        chunk = self._channel.recv(65536)
+        if not chunk and not self._channel.eof_received and not self._channel.get_transport().is_active():
+            raise lost("it ended before the command did")  # which paramiko tells as if the command had ended
+        return chunk
 
     def _tick(self, doing: str) -> None:
         self._deadline.check(doing)

@@ -16,16 +16,15 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 import paramiko
 
 from remote_runtime._threads import ThreadGroup
 from remote_runtime.errors import RemoteRuntimeError
 from remote_runtime.ssh.failures import lost, not_admitted, refused
+from remote_runtime.ssh.transport import WINDOW_BYTES
 from remote_runtime.stream import Sink
-
-WINDOW_BYTES = 4 << 20
-"""Receive window of a channel: 1.3-1.5 times OpenSSH's on a WAN; at 8 MiB and above sshd's own CPU use explodes."""
 
 QUEUE_BYTES = 256 << 10
 """How much of a stream may wait here to be sent; more would only add delay for the other streams."""
@@ -65,6 +64,17 @@ class StreamPump:
                 self._threads.spawn("ssh-opener", lambda: self._serve(self.opening, self._open))
         self.opening.put(stream)
         return stream
+
+    def probe(self, answered: Callable[[], None]) -> None:
+        """Ask the server for a sign of life; ``answered`` is called when an answer, any answer, has come."""
+
+        def ask() -> None:
+            with suppress(paramiko.SSHException, OSError, EOFError):
+                self.transport.global_request("keepalive@openssh.com", wait=True)
+                if self.transport.is_active():
+                    answered()
+
+        self._threads.spawn("ssh-probe", ask)
 
     def close(self) -> None:
         """End the threads; the transport must have been closed before, since they may be waiting for it."""

@@ -24,6 +24,7 @@ from remote_runtime.events import Event
 from remote_runtime.model import Command, Endpoint, Identity, Jump, Pinned, Question
 from remote_runtime.ssh import Connection, connect
 from remote_runtime.ssh.proxy_command import ProxyCommand
+from remote_runtime.ssh.transport import Kind
 from tests.openssh import Sshd, StartSshd
 
 
@@ -31,8 +32,10 @@ def nobody_listens(event: Event) -> None:
     """Tests here look at results, not at events."""
 
 
-def log_in(endpoint: Endpoint, *, ask: Question | None = None, seconds: float = 20) -> Connection:
-    return connect(endpoint, ask=ask, on_event=nobody_listens, deadline=Deadline(seconds))
+def log_in(
+    endpoint: Endpoint, *, ask: Question | None = None, seconds: float = 20, transport: Kind = "lean"
+) -> Connection:
+    return connect(endpoint, ask=ask, on_event=nobody_listens, deadline=Deadline(seconds), transport=transport)
 
 
 def output(connection: Connection, line: str) -> tuple[list[bytes], int]:

@@ -26,9 +26,9 @@ from tests.ssh.test_connection import log_in
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture
-def connection(sshd: Sshd) -> Iterator[Connection]:
-    with log_in(sshd.endpoint()) as connection:
+@pytest.fixture(params=["lean", "stock"])
+def connection(request: pytest.FixtureRequest, sshd: Sshd) -> Iterator[Connection]:
+    with log_in(sshd.endpoint(), transport=request.param) as connection:
         yield connection
 
 

@@ -1,0 +1,400 @@
+"""Our own channels on paramiko's transport: no thread per stream, no copy that is not needed, no wait while sending.
+
+Everything that arrives is handled by the transport's own thread; what a stream sends goes out in the thread that
+writes it, as far as the peer's window and the line have room.  The numbers of our channels begin where paramiko's end,
+so both kinds share one connection, and paramiko never hears of ours.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+
+import paramiko
+
+from remote_runtime.errors import RemoteRuntimeError
+from remote_runtime.ssh import messages
+from remote_runtime.ssh.failures import lost, not_admitted, refused
+from remote_runtime.ssh.transport import Transport
+from remote_runtime.ssh.window import Tuner, credit
+from remote_runtime.stream import Sink
+
+FIRST_NUMBER = 1 << 24
+"""Paramiko numbers its channels below that."""
+
+PACKET_BYTES = 32 << 10
+QUEUED_BYTES = 128 << 10
+"""So much of all streams' data may wait in the wire: what is behind it waits so much longer."""
+
+TURN_BYTES = 64 << 10
+"""How much one stream sends before the next one gets its turn, if there is not room for all."""
+
+ECHO_SECONDS = 0.05
+"""How often the path is measured at most, while bulk data comes in."""
+IDLE_BYTES = 16 << 10
+"""What comes in during such a measurement without being called bulk data."""
+
+
+Answered = Callable[[], None]
+
+
+class LeanStreams:
+    """All of our own streams of one transport, and the echoes by which its path is measured."""
+
+    def __init__(self, transport: Transport) -> None:
+        if transport.wire is None:
+            raise ValueError("the transport has no wire of ours")
+        self.transport = transport
+        self.wire = transport.wire
+        self.tuner = Tuner()
+        self._packetizer = transport.packetizer
+        self._lock = threading.Lock()
+        self._streams: dict[int, LeanStream] = {}
+        self._next = FIRST_NUMBER
+        self._held: deque[tuple[bytes, Answered | None]] = deque()  # what must wait until a key exchange is over
+        self._starved: deque[LeanStream] = deque()
+        self._resumed: deque[LeanStream] = deque()
+        self._touched: dict[LeanStream, None] = {}
+        self._asker: Answered | None = None  # of the request that is just being sent
+        self._asked: deque[Answered | None] = deque()  # who waits for the answers to global requests; None: paramiko
+        self._received = 0
+        self._echo_due = 0.0
+        self._echoing = False
+        self._packetizer.offer = self._take
+        self._packetizer.on_sent = self._on_sent
+        self.wire.on_turn = self._on_turn
+        transport.on_end = self._end
+
+    def open(self, host: str, port: int, sink: Sink, admit: Callable[[], bool]) -> LeanStream:
+        """A stream to ``host:port`` as the VM sees them; it is confirmed later, by ``sink.writable()``."""
+        with self._lock:
+            if not self.transport.is_active():
+                raise lost("it is closed")
+            number, self._next = self._next, self._next + 1
+            stream = self._streams[number] = LeanStream(self, number, (host, port), sink, admit)
+        window = stream.granted = self.tuner.target
+        self.post(messages.open_direct(number, host, port, window=window, packet=PACKET_BYTES))
+        return stream
+
+    def probe(self, answered: Answered) -> None:
+        """Ask the server for a sign of life; ``answered`` is called when an answer has come."""
+        self.post(messages.keepalive(), answered)
+
+    def close(self) -> None:
+        """Nothing is left to do once the transport is closed."""
+
+    def _end(self) -> None:
+        """Tell every stream that the connection is gone."""
+        with self._lock:
+            streams, self._streams = list(self._streams.values()), {}
+        for stream in streams:
+            stream.cut()
+
+    # -- for the streams -----------------------------------------------------------------------------------------------
+
+    def may_send(self) -> bool:
+        """Whether the line has room for more data."""
+        return self.wire.queued < QUEUED_BYTES
+
+    def send(self, *parts: bytes | memoryview, asker: Answered | None = None) -> bool:
+        """Send a message now; False, and nothing is sent, while keys are exchanged.  Never waits.
+
+        ``asker`` is called with the answer to a global request.
+        """
+        with self.transport.clear_to_send_lock:
+            if self._held or not self.transport.clear_to_send.is_set():
+                return False
+            self._send(*parts, asker=asker)
+            return True
+
+    def post(self, message: bytes, asker: Answered | None = None) -> None:
+        """Send a short message now, or when the present key exchange is over, in order."""
+        if not self.send(message, asker=asker):
+            self._held.append((message, asker))
+            self.wire.wake()
+
+    def starve(self, stream: LeanStream) -> None:
+        """Have that stream's Sink called when there is room again."""
+        with self._lock:
+            self._starved.append(stream)
+        if self.may_send():  # the room came meanwhile
+            self.wire.wake()
+
+    def resume(self, stream: LeanStream) -> None:
+        """Have what waits for that stream's Sink delivered."""
+        self._resumed.append(stream)
+        self.wire.wake()
+
+    def forget(self, number: int) -> None:
+        """The channel is closed on both sides, and its Sink knows."""
+        self._streams.pop(number, None)
+
+    # -- the transport's thread ----------------------------------------------------------------------------------------
+
+    def _take(self, payload: memoryview) -> bool:
+        """Whether the message is ours; then it has been dealt with."""
+        kind = payload[0]
+        if kind in (messages.REQUEST_SUCCESS, messages.REQUEST_FAILURE):
+            asker = self._asked.popleft() if self._asked else None
+            if asker:
+                asker()
+            return asker is not None
+        if not messages.FIRST_CHANNEL_MESSAGE <= kind <= messages.LAST_CHANNEL_MESSAGE:
+            return False
+        try:
+            number = messages.channel_of(payload)
+            if number < FIRST_NUMBER:
+                return False
+            stream = self._streams.get(number)
+            if stream is None:
+                raise messages.Malformed(f"a message for the unknown channel {number}")
+            self._received += len(payload)
+            self._touched[stream] = None
+            stream.hear(kind, payload)
+        except messages.Malformed as error:
+            raise paramiko.SSHException(str(error)) from error
+        return True
+
+    def _on_turn(self) -> None:
+        """All that has come is dealt with: hand it on, and say what was to be said."""
+        self._deliver()
+        if self._held:
+            self._send_held()
+        if self._starved:
+            self._relieve()
+        if self._received > IDLE_BYTES and not self._echoing and time.monotonic() >= self._echo_due:
+            self._echo()
+
+    def _deliver(self) -> None:
+        while self._resumed:
+            self._touched[self._resumed.popleft()] = None
+        touched, self._touched = self._touched, {}
+        for stream in touched:
+            stream.deliver()
+
+    def _send_held(self) -> None:
+        with self.transport.clear_to_send_lock:
+            while self._held and self.transport.clear_to_send.is_set():
+                message, asker = self._held.popleft()
+                self._send(message, asker=asker)
+
+    def _send(self, *parts: bytes | memoryview, asker: Answered | None) -> None:
+        self._asker = asker
+        # The end of the connection is told to every stream by the thread that reads.
+        with suppress(EOFError, paramiko.SSHException):
+            self._packetizer.send(*parts)
+
+    def _relieve(self) -> None:
+        """If the line has room again, each stream that waited for it gets its turn."""
+        if self._held or self.wire.queued or not self.transport.clear_to_send.is_set():
+            return
+        with self._lock:
+            starved, self._starved = self._starved, deque()
+        for stream in starved:
+            stream.sink.writable()
+
+    # -- echoes --------------------------------------------------------------------------------------------------------
+
+    def _echo(self) -> None:
+        asked, before = time.monotonic(), self._received
+        self._echoing = True
+
+        def answered() -> None:
+            now = time.monotonic()
+            seconds, received = now - asked, self._received - before
+            if received > IDLE_BYTES:
+                self.tuner.busy_echo(seconds, received)
+            else:
+                self.tuner.idle_echo(seconds)
+            self._received = 0
+            self._echoing = False
+            self._echo_due = now + ECHO_SECONDS
+
+        self.post(messages.keepalive(), answered)
+
+    def _on_sent(self, payload: bytes) -> None:
+        """Take note of each request that will be answered, ours and paramiko's, in the order they go out."""
+        if payload[0] == messages.GLOBAL_REQUEST and messages.wants_reply(payload):
+            asker, self._asker = self._asker, None
+            self._asked.append(asker)
+
+
+class LeanStream:
+    """One direct-tcpip channel of our own as a :class:`~remote_runtime.stream.Stream`."""
+
+    def __init__(
+        self, streams: LeanStreams, number: int, target: tuple[str, int], sink: Sink, admit: Callable[[], bool]
+    ) -> None:
+        self.sink = sink
+        self.granted = 0  # what the VM may still send
+        self._streams = streams
+        self._number = number
+        self._target = target
+        self._admit = admit
+        self._lock = threading.Lock()
+        self._remote: int | None = None  # the VM's number of the channel, once it is confirmed
+        self._window = 0  # what we may still send
+        self._packet = 0
+        self._starved = False
+        self._arrived: list[memoryview] = []
+        self._paused = False
+        self._end_wanted = self._end_sent = False
+        self._end_seen = self._end_told = False
+        self._close_sent = self._close_seen = False
+        self._over = False
+
+    # -- the Stream ----------------------------------------------------------------------------------------------------
+
+    def write(self, data: memoryview) -> int:
+        taken = 0
+        with self._lock:
+            if self._over or self._end_wanted or self._remote is None:
+                return len(data)  # nobody will read it; the Sink hears of the end by itself
+            size = min(len(data), TURN_BYTES)
+            while taken < size:
+                part = min(size - taken, self._packet, self._window)
+                if part <= 0:
+                    self._starved = True  # the VM will grant more
+                    return taken
+                chunk = data[taken : taken + part]
+                sent = self._streams.may_send() and self._streams.send(messages.data_header(self._remote, part), chunk)
+                if not sent:
+                    break
+                self._window -= part
+                taken += part
+        if taken < len(data):
+            self._streams.starve(self)
+        return taken
+
+    def shutdown_write(self) -> None:
+        with self._lock:
+            self._end_wanted = True
+            self._send_end()
+
+    def abort(self) -> None:
+        with self._lock:
+            self._over = True
+            self._arrived.clear()
+            self._send_close()
+
+    def pause(self, paused: bool) -> None:
+        self._paused = paused
+        if not paused:
+            self._streams.resume(self)
+
+    # -- the transport's thread ----------------------------------------------------------------------------------------
+
+    def hear(self, kind: int, payload: memoryview) -> None:
+        """Deal with a message for this channel; what it brings is handed on by :meth:`deliver`."""
+        if kind == messages.DATA:
+            data = messages.data_of(payload)
+            self._spend(len(data))
+            if not self._over:
+                self._arrived.append(data)
+        elif kind == messages.WINDOW_ADJUST:
+            self._grant(messages.adjusted_by(payload))
+        elif kind == messages.EXTENDED_DATA:
+            self._spend(messages.extended_size(payload))
+        elif kind == messages.EOF:
+            self._end_seen = True
+        elif kind == messages.CLOSE:
+            self._hear_close()
+        elif kind == messages.OPEN_CONFIRMATION:
+            self._confirm(messages.confirmation(payload))
+        elif kind == messages.OPEN_FAILURE:
+            answer = messages.refusal(payload)
+            self._streams.forget(self._number)
+            self.finish(refused(self._target, paramiko.ChannelException(answer.code, answer.text)))
+        elif kind == messages.CHANNEL_REQUEST and messages.request_wants_reply(payload) and self._remote is not None:
+            self._streams.post(messages.short(messages.CHANNEL_FAILURE, self._remote))
+
+    def deliver(self) -> None:
+        """Hand on what has come, unless the Sink wants a pause; and let the VM send more."""
+        if self._over or self._paused:
+            return
+        if self._arrived:
+            arrived, self._arrived = self._arrived, []
+            self.sink.data(bytes(arrived[0]) if len(arrived) == 1 else b"".join(arrived))
+        if self._end_seen and not self._end_told:
+            self._end_told = True
+            self.sink.eof()
+        if self._close_seen:
+            self.finish(None if self._end_seen else lost("the channel was cut"))
+        elif self._end_told and self._end_sent:
+            with self._lock:
+                self._send_close()
+            self.finish(None)
+        elif not self._end_seen and self._remote is not None:
+            grant = credit(self.granted, self._streams.tuner.target)
+            if grant:
+                self.granted += grant
+                self._streams.post(messages.adjust(self._remote, grant))
+
+    def finish(self, error: RemoteRuntimeError | None) -> None:
+        """The stream is over."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            self._arrived.clear()
+        if self._close_seen:
+            self._streams.forget(self._number)
+        self.sink.closed(error)
+
+    def cut(self) -> None:
+        """The connection is gone: hand on what had come before, whether or not the Sink wanted a pause."""
+        self._paused = False
+        self.deliver()
+        self.finish(lost("the channel was cut"))
+
+    def _spend(self, size: int) -> None:
+        self.granted -= size
+        if self.granted < 0:
+            raise messages.Malformed("more data than was granted")
+
+    def _grant(self, size: int) -> None:
+        with self._lock:
+            self._window += size
+            tell, self._starved = self._starved, False
+        if tell:
+            self.sink.writable()
+
+    def _confirm(self, answer: messages.Confirmation) -> None:
+        with self._lock:
+            if self._remote is not None:
+                raise messages.Malformed("a channel that was confirmed twice")
+            self._remote, self._window, self._packet = answer.remote, answer.window, answer.packet
+            if self._over:  # aborted before
+                self._send_close()
+                return
+        if not self._admit():
+            self.finish(not_admitted(self._target))
+            with self._lock:
+                self._send_close()
+            return
+        self.sink.writable()
+        with self._lock:
+            self._send_end()
+
+    def _hear_close(self) -> None:
+        self._close_seen = True
+        with self._lock:
+            self._send_close()
+            over = self._over
+        if over:
+            self._streams.forget(self._number)
+
+    def _send_end(self) -> None:
+        if self._end_wanted and not self._end_sent and not self._close_sent and self._remote is not None:
+            self._end_sent = True
+            self._streams.post(messages.short(messages.EOF, self._remote))
+            if self._end_told:
+                self._streams.resume(self)  # both ends are over now
+
+    def _send_close(self) -> None:
+        if not self._close_sent and self._remote is not None:
+            self._close_sent = True
+            self._streams.post(messages.short(messages.CLOSE, self._remote))
