@@ -5,7 +5,7 @@
 export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PYTHON
 
-.PHONY: help demo demo-stop test unit lint lock soak clean
+.PHONY: help demo demo-stop test unit lint lock soak conformance fuzz clean
 
 help:
 	@echo 'make demo       a notebook server in a sandbox on this machine, and a cell run through its URL'
@@ -15,6 +15,8 @@ help:
 	@echo 'make lint       linters only'
 	@echo 'make lock       pin anew what is installed on VMs'
 	@echo 'make soak       an hour of cut connections under load; its result is kept in benchmarks/results'
+	@echo 'make conformance  the extension on every Python and Jupyter that it promises to run on'
+	@echo 'make fuzz       ten minutes of messages made up by a fuzzer; what is new stays in tests/jupyter/corpus'
 	@echo 'make clean      remove all that was made here'
 
 demo:
@@ -39,6 +41,14 @@ lock:
 	@scripts/setup test
 	@scripts/lock
 
+conformance:
+	@scripts/setup test
+	@.venv/bin/python scripts/conformance
+
+fuzz:
+	@scripts/setup test
+	@.venv/bin/python scripts/fuzz
+
 soak:
 	@scripts/setup test
 	@.venv/bin/python -m benchmarks.soak >benchmarks/results/soak.json.new
@@ -46,5 +56,5 @@ soak:
 
 clean:
 	@if [ -d .demo ]; then $(MAKE) --no-print-directory demo-stop; fi
-	rm -rf .venv .demo .coverage .coverage.* .pytest-output dist build
+	rm -rf .venv .demo .artifacts .coverage .coverage.* .pytest-output dist build
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

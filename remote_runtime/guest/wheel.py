@@ -18,6 +18,10 @@ import zipfile
 from typing import Dict, Iterator, Mapping, Tuple
 
 NAME = "jupyter_http_over_ws"
+PAGE_FILES = tuple(
+    f"static/{name}" for name in ("elements.js", "page.css", "page.html", "page.js", "selftest.js", "server.js")
+)
+"""What is no module; pkgutil can't tell their names."""
 
 _ENABLE = f'{{\n  "ServerApp": {{\n    "jpserver_extensions": {{\n      "{NAME}": true\n    }}\n  }}\n}}\n'
 _ENABLE_PATH = f"etc/jupyter/jupyter_server_config.d/{NAME}.json"
@@ -41,11 +45,12 @@ _REGULAR_FILE = 0o100644 << 16
 
 
 def extension_files() -> Dict[str, bytes]:
-    """The modules of the extension by file name; works from a directory and from inside a zipapp."""
+    """The modules of the extension and the files of its page, by name; works from a directory and inside a zipapp."""
     from . import jupyter_http_over_ws as package
 
     modules = ["__init__", *(module.name for module in pkgutil.iter_modules(package.__path__))]
-    found = {f"{module}.py": pkgutil.get_data(package.__name__, f"{module}.py") for module in sorted(modules)}
+    names = sorted([*(f"{module}.py" for module in modules), *PAGE_FILES])
+    found = {name: pkgutil.get_data(package.__name__, name) for name in names}
     return {name: content for name, content in found.items() if content is not None}
 
 

@@ -2,6 +2,8 @@
 
 ``jupyter`` is one server for all tests of a module, ``start_jupyter`` starts one with other settings for one test.
 ``REMOTE_RUNTIME_TEST_JUPYTER_PYTHON`` names another interpreter to run them with, as long as it has a Jupyter.
+If ``REMOTE_RUNTIME_TEST_EXTENSION`` is ``upstream``, they run the `jupyter_http_over_ws` that is installed there and
+not ours; see `conformance.py`.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import http.client
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -25,6 +28,8 @@ import pytest
 import websocket
 
 from remote_runtime.guest.wheel import build_wheel, extension_files, unpack
+from tests.jupyter import conformance
+from tests.jupyter.interpreters import environments as environments
 
 COLAB = "https://colab.research.google.com"
 TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef"
@@ -36,6 +41,14 @@ KEPT = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_CONFIG")
 START_SECONDS = 60
 STOP_SECONDS = 30
 ANSWER_SECONDS = 30
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", conformance.MARKER)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    conformance.check(items)
 
 
 @dataclass(frozen=True)
@@ -60,6 +73,7 @@ class Jupyter:
     root_dir: Path
     log: Path
     process: psutil.Process
+    tls: ssl.SSLContext | None = None
 
     @property
     def host(self) -> str:
@@ -76,7 +90,11 @@ class Jupyter:
         sent = {"Host": self.host, **headers}
         if token:
             sent.setdefault("Authorization", f"token {self.token}")
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        connection = (
+            http.client.HTTPSConnection("localhost", self.port, timeout=ANSWER_SECONDS, context=self.tls)
+            if self.tls
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_SECONDS)
+        )
         try:
             connection.request(method, self.path(path), body=body, headers=sent)
             response = connection.getresponse()
@@ -92,10 +110,12 @@ class Jupyter:
         host: str | None = None,
         headers: Mapping[str, str] = {},
         subprotocols: list[str] | None = None,
+        **options: Any,
     ) -> websocket.WebSocket:
         """A WebSocket; to be closed by the test."""
+        where = f"wss://localhost:{self.port}" if self.tls else f"ws://127.0.0.1:{self.port}"
         return websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}{self.path(path)}",
+            where + self.path(path),
             timeout=ANSWER_SECONDS,
             host=host or self.host,
             origin=origin,
@@ -103,6 +123,8 @@ class Jupyter:
             header=dict(headers),
             subprotocols=subprotocols,
             skip_utf8_validation=True,  # done in Python, it takes most of the time of a test
+            sslopt={"context": self.tls} if self.tls else None,
+            **options,
         )
 
     def logged(self) -> str:
@@ -115,11 +137,18 @@ class StartJupyter(Protocol):
 
 @contextmanager
 def running_jupyter(
-    directory: Path, extension: Path | None, *, base_url: str = "/", token: str = TOKEN, **traits: Any
+    directory: Path,
+    extension: Path | None,
+    *,
+    base_url: str = "/",
+    token: str = TOKEN,
+    tls: ssl.SSLContext | None = None,
+    python: str = PYTHON,
+    **traits: Any,
 ) -> Iterator[Jupyter]:
     """A server in an empty home below ``directory``, with ``extension`` (None: without).
 
-    ``traits`` are further settings of ``ServerApp``.
+    ``traits`` are further settings of ``ServerApp``; ``tls`` is how clients trust the certificate that they name.
 
     In the end its process is stopped by its id, and with it every kernel.
     """
@@ -146,31 +175,46 @@ def running_jupyter(
     log = directory / "server.log"
     with log.open("wb") as output:
         child = subprocess.Popen(
-            [PYTHON, "-m", "jupyter_server"],
+            [python, "-m", "jupyter_server"],
             cwd=root,
-            env=_environment(home, config, token_file),
+            env=_environment(home, config, token_file, python),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
-        jupyter = Jupyter(port, token, base_url, root, log, psutil.Process(child.pid))
+        jupyter = Jupyter(port, token, base_url, root, log, psutil.Process(child.pid), tls)
         _await_answer(jupyter, child)
         yield jupyter
     finally:
         _stop(child)
 
 
+@pytest.fixture(autouse=True)
+def expect_upstream_to_fail(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where upstream is known to go wrong the test has to fail, and does not wait long for what will not come.
+
+    It is marked only now, so that a server that does not start is an error still.
+    """
+    why = conformance.why_upstream_fails(request.node)
+    if why:
+        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+        monkeypatch.setattr(sys.modules[__name__], "ANSWER_SECONDS", conformance.PATIENCE_WITH_UPSTREAM)
+
+
 @pytest.fixture(scope="session")
 def extension(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The extension as it is unpacked on a VM."""
+    """The extension as it is unpacked on a VM; an empty directory where upstream's is tested, which is installed."""
     directory = tmp_path_factory.mktemp("extension") / "unpacked"
+    if conformance.UPSTREAM:
+        directory.mkdir()
+        return directory
     unpack(build_wheel(extension_files())[1], str(directory))
     return directory
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope=lambda fixture_name, config: "session" if conformance.ONE_SERVER else "module")
 def jupyter(tmp_path_factory: pytest.TempPathFactory, extension: Path) -> Iterator[Jupyter]:
     """One server for all tests of a module."""
     with running_jupyter(tmp_path_factory.mktemp("jupyter"), extension) as running:
@@ -189,6 +233,22 @@ def start_jupyter(tmp_path: Path, extension: Path) -> Iterator[StartJupyter]:
             return opened.enter_context(running_jupyter(tmp_path / f"jupyter-{started}", extension, **settings))
 
         yield start
+
+
+Dial = Callable[..., websocket.WebSocket]
+
+
+@pytest.fixture
+def dial() -> Iterator[Dial]:
+    """Opens sockets, ``dial(jupyter, path, ...)``, with what :meth:`Jupyter.socket` takes, and closes them."""
+    with ExitStack() as opened:
+
+        def open_it(jupyter: Jupyter, path: str, **options: Any) -> websocket.WebSocket:
+            connection = jupyter.socket(path, **options)
+            opened.callback(connection.shutdown)
+            return connection
+
+        yield open_it
 
 
 class Page:
@@ -246,11 +306,14 @@ def open_page() -> Iterator[OpenPage]:
         yield open_it
 
 
-def auth_query(jupyter: Jupyter, token: str | None = None) -> str:
+def auth_query(jupyter: Jupyter, token: str | None = None, host: str | None = None) -> str:
     """The query with which a front end opens a socket."""
     from urllib.parse import quote
 
-    url = f"http://{jupyter.host}{jupyter.base_url}?token={quote(token or jupyter.token, safe='')}"
+    scheme = "https" if jupyter.tls else "http"
+    shown = quote(jupyter.token if token is None else token, safe="")
+    shown = quote(jupyter.token if token is None else token, safe="")
+    url = f"{scheme}://{host or jupyter.host}{jupyter.base_url}?token={shown}"
     return f"?min_version=0.0.7&jupyter_http_over_ws_auth_url={quote(url, safe='')}"
 
 
@@ -266,9 +329,9 @@ def _configuration(settings: Mapping[str, Any], extension: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _environment(home: Path, config: Path, token_file: Path) -> dict[str, str]:
+def _environment(home: Path, config: Path, token_file: Path, python: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
-    own_programs = str(Path(PYTHON).parent)
+    own_programs = str(Path(python).parent)
     return {
         **kept,
         "PATH": os.pathsep.join([own_programs, kept.get("PATH", os.defpath)]),

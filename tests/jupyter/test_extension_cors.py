@@ -1,4 +1,4 @@
-"""The allowed page can read every answer; for all others nothing changes."""
+"""The allowed page can read every answer, no other one can."""
 
 from __future__ import annotations
 
@@ -24,12 +24,17 @@ PAGES = [
     ("GET", "/api/status", False, 403),
     ("GET", "/api/contents/no-such-file", True, 404),
     ("GET", "/no/such/page", True, 404),
-    ("GET", "/api/colab/build-info", True, 404),
     ("POST", "/api/contents", False, 403),
     ("BREW", "/api/status", True, 405),
     ("GET", "/probe/fail", True, 500),
     ("GET", "/static/favicon.ico", False, 200),
+]
+OURS = [
+    ("GET", "/api/colab/build-info", True, 200),
+    ("GET", "/api/colab/resources", False, 403),
     ("GET", "/http_over_websocket", False, 400),
+    ("GET", "/remote-runtime", False, 302),
+    ("GET", "/remote-runtime/status", False, 403),
 ]
 
 
@@ -38,11 +43,15 @@ def ask(jupyter: Jupyter, method: str, path: str, origin: str, *, token: bool = 
     return jupyter.request(method, path, token=token, headers={"Origin": origin, **named})
 
 
+def granted(answer: Answer) -> list[str]:
+    return [name for name in (ALLOW_ORIGIN, ALLOW_CREDENTIALS) if name in answer.headers]
+
+
 def varies(answer: Answer) -> bool:
     return "origin" in ",".join(answer.headers.get_all("Vary", [])).lower()
 
 
-@pytest.mark.parametrize(("method", "path", "token", "status"), PAGES)
+@pytest.mark.parametrize(("method", "path", "token", "status"), PAGES + OURS)
 def test_the_allowed_page_reads_every_answer(
     jupyter: Jupyter, method: str, path: str, token: bool, status: int
 ) -> None:
@@ -61,17 +70,24 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jupyter]:
 
 
 @pytest.mark.parametrize("origin", FOREIGN)
-@pytest.mark.parametrize(("method", "path", "token", "status"), PAGES[:-1])
-def test_for_other_pages_nothing_changes(
+@pytest.mark.parametrize(("method", "path", "token", "status"), PAGES)
+def test_another_page_reads_nothing(
     jupyter: Jupyter, bare: Jupyter, method: str, path: str, token: bool, status: int, origin: str
 ) -> None:
     answer = ask(jupyter, method, path, origin, token=token)
-    without = ask(bare, method, path, origin, token=token)
-    assert answer.status == without.status
-    for name in (ALLOW_ORIGIN, ALLOW_CREDENTIALS, "Access-Control-Allow-Headers", "Access-Control-Allow-Methods"):
-        assert answer.headers.get_all(name) == without.headers.get_all(name)
-    assert answer.headers.get(ALLOW_ORIGIN) in (None, COLAB)
+    assert answer.status == ask(bare, method, path, origin, token=token).status
+    assert not granted(answer)
     assert varies(answer)
+
+
+def test_a_wrong_password_reads_as_401(jupyter: Jupyter) -> None:
+    cookies = ask(jupyter, "GET", "/login", COLAB, token=False).headers.get_all("Set-Cookie", [])
+    xsrf = next(cookie for cookie in cookies if cookie.startswith("_xsrf=")).partition(";")[0]
+    form = f"password=wrong&{xsrf}".encode()
+    headers = {"Origin": COLAB, "Cookie": xsrf, "Content-Type": "application/x-www-form-urlencoded"}
+    answer = jupyter.request("POST", "/login", token=False, headers=headers, body=form)
+    assert answer.status == 401
+    assert (answer.headers[ALLOW_ORIGIN], answer.headers[ALLOW_CREDENTIALS]) == (COLAB, "true")
 
 
 @pytest.mark.parametrize(
@@ -102,17 +118,26 @@ def test_only_names_of_headers_are_echoed(jupyter: Jupyter) -> None:
     assert "<x>" not in str(answer.headers)
 
 
+@pytest.mark.parametrize("asked", ["x-anything", "authorization"])
 @pytest.mark.parametrize("origin", FOREIGN)
 @pytest.mark.parametrize("path", ["/api/sessions", "/no/such/path"])
-def test_a_preflight_of_another_page_is_the_servers_matter(
-    jupyter: Jupyter, bare: Jupyter, path: str, origin: str
+def test_a_preflight_of_another_page_grants_nothing(
+    jupyter: Jupyter, bare: Jupyter, path: str, origin: str, asked: str
 ) -> None:
-    answer, without = (
-        ask(server, "OPTIONS", path, origin, token=False, Access_Control_Request_Method="GET")
-        for server in (jupyter, bare)
-    )
+    headers = {"Access_Control_Request_Method": "GET", "Access_Control_Request_Headers": asked}
+    answer, without = (ask(server, "OPTIONS", path, origin, token=False, **headers) for server in (jupyter, bare))
     assert answer.status == without.status
-    assert answer.headers.get_all(ALLOW_ORIGIN) == without.headers.get_all(ALLOW_ORIGIN)
+    assert not granted(answer)
+
+
+def test_the_allowed_page_may_reach_into_the_private_network(jupyter: Jupyter) -> None:
+    headers = {"Access_Control_Request_Method": "GET", "Access_Control_Request_Private_Network": "true"}
+    answer = ask(jupyter, "OPTIONS", "/api/status", COLAB, token=False, **headers)
+    assert answer.headers["Access-Control-Allow-Private-Network"] == "true"
+    other = ask(jupyter, "OPTIONS", "/api/status", "https://evil.example", token=False, **headers)
+    assert "Access-Control-Allow-Private-Network" not in other.headers
+    unasked = ask(jupyter, "OPTIONS", "/api/status", COLAB, token=False, Access_Control_Request_Method="GET")
+    assert "Access-Control-Allow-Private-Network" not in unasked.headers
 
 
 def test_a_preflight_at_a_foreign_name_is_refused(jupyter: Jupyter) -> None:
@@ -131,11 +156,14 @@ def test_the_hook_does_nothing_unless_a_page_is_named(start_jupyter: StartJupyte
 
 
 def test_a_pattern_allows_what_it_matches_whole(start_jupyter: StartJupyter) -> None:
-    jupyter = start_jupyter(allow_origin="", allow_origin_pat=r"https://[a-z]+\.example")
-    allowed = ask(jupyter, "GET", "/api/status", "https://a.example", token=False)
-    assert (allowed.status, allowed.headers[ALLOW_ORIGIN]) == (403, "https://a.example")
-    longer = ask(jupyter, "GET", "/no/such/page", "https://a.example.evil", token=False)
-    assert ALLOW_ORIGIN not in longer.headers
+    jupyter = start_jupyter(allow_origin="", allow_origin_pat=r"(?i)https://[a-z]+\.example|null|https://b\.example")
+    for path in ("/api/status", "/no/such/page"):
+        for origin in ("https://a.example", "https://b.example", "https://B.Example"):
+            allowed = ask(jupyter, "GET", path, origin, token=False)
+            assert (allowed.headers[ALLOW_ORIGIN], allowed.headers[ALLOW_CREDENTIALS]) == (origin, "true")
+        for origin in ("https://a.example.evil", "https://a.example/", "null", "*"):
+            refused = ask(jupyter, "GET", path, origin, token=False)
+            assert not granted(refused) and varies(refused)
 
 
 def test_a_cached_answer_without_a_body_varies_too(jupyter: Jupyter) -> None:

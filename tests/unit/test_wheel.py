@@ -76,10 +76,15 @@ def test_uv_installs_it_and_removes_all_of_it(tmp_path: Path) -> None:
     assert not [path for path in left if "http_over_ws" in path.name or "http_over_ws" in path.parent.name]
 
 
+def parts(source: Path) -> list[Path]:
+    """What the extension consists of: its modules and the files of its page."""
+    return [*source.glob("*.py"), *(source / "static").iterdir()]
+
+
 def test_the_extension_is_whole_and_light(tmp_path: Path) -> None:
     files = extension_files()
     source = Path(sys.modules["remote_runtime.guest.wheel"].__file__ or "").parent / "jupyter_http_over_ws"
-    assert files == {path.name: path.read_bytes() for path in source.glob("*.py")}
+    assert files == {str(path.relative_to(source)): path.read_bytes() for path in parts(source)}
     unpack(build_wheel(files)[1], str(tmp_path / "ext"))
     code = (
         "import sys, jupyter_http_over_ws as j; print(j._jupyter_server_extension_points());"
@@ -96,7 +101,7 @@ def test_the_extension_is_found_inside_a_zipapp(tmp_path: Path) -> None:
     source = Path(sys.modules["remote_runtime.guest.wheel"].__file__ or "").parent
     with zipfile.ZipFile(program, "w") as archive:
         archive.writestr("remote_runtime_guest/__init__.py", "")
-        for path in [source / "wheel.py", *(source / "jupyter_http_over_ws").glob("*.py")]:
+        for path in [source / "wheel.py", *parts(source / "jupyter_http_over_ws")]:
             archive.write(path, f"remote_runtime_guest/{path.relative_to(source)}")
     code = "from remote_runtime_guest.wheel import *; print(build_wheel(extension_files())[0])"
     ran = subprocess.run(

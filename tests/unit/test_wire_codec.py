@@ -13,49 +13,14 @@ import re
 import sys
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from remote_runtime.guest.jupyter_http_over_ws import access, codec, flow, proof, redact, versions
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
-    max_leaves=8,
-)
-REQUESTS = st.fixed_dictionaries(
-    {},
-    optional={
-        "message_id": JSON,
-        "method": JSON | st.sampled_from(["GET", "put", "DELETE"]),
-        "path": JSON | st.text(),
-        "body": JSON,
-        "body_base64": JSON | st.binary(max_size=20).map(lambda data: base64.b64encode(data).decode()),
-    },
-)
-
-
-def check(message: str | bytes) -> None:
-    """Whatever comes of ``message`` can be answered, and the answer is what a browser can read."""
-    outcome = codec.decode(message)
-    if isinstance(outcome, codec.Refusal):
-        frame = strict_json(outcome.frame)
-        assert frame["status"] == 400 and frame["done"] is True
-    else:
-        strict_json(outcome.message_id)
-        assert re.fullmatch(r"/[\x21-\x7e]*", outcome.path) and "#" not in outcome.path
-        assert re.fullmatch(r"[\x21-\x7e]+", outcome.method)
-        frame = strict_json(codec.next_frame(outcome.message_id, outcome.body, done=True))
-        assert base64.b64decode(frame["data"]) == outcome.body
-
-
-def strict_json(text: str) -> Any:
-    def refuse(name: str) -> None:
-        raise AssertionError(f"{name} is not JSON")
-
-    return json.loads(text, parse_constant=refuse)
+from tests.messages import JSON, REQUESTS, check
 
 
 @given(st.binary() | st.text())
@@ -149,6 +114,23 @@ def test_a_first_frame_can_be_read(message_id: str, data: bytes, reason: str) ->
         "statusText": reason,
         "headers": {"A": reason},
     }
+
+
+@pytest.mark.parametrize(
+    ("body", "clean"),
+    [
+        (b"", b""),
+        (b'{"message": "x"}', b'{"message": "x"}'),
+        (b'{"traceback": ""}', b'{"traceback": ""}'),
+        (b'{"a": 1, "traceback": "Traceback (most recent call last):\\n x"}', b'{"a": 1, "traceback": ""}'),
+        (b'["Traceback (most recent call last):"]', b""),
+        (b"It failed.\nTraceback (most recent call last):\n x", b"It failed.\n"),
+        (b"\xffTraceback (most recent call last):\n x", b"\xff"),
+        (b"[" * 10_000 + b"Traceback (most recent call last):", b"[" * 10_000),
+    ],
+)
+def test_a_traceback_is_taken_out(body: bytes, clean: bytes) -> None:
+    assert codec.without_traceback(body) == clean
 
 
 def test_headers_for_the_page() -> None:
@@ -262,14 +244,18 @@ def test_the_headers_of_an_inner_request() -> None:
         *(("Sec-WebSocket-Key", "k"), ("If-Match", "*"), ("Content-Length", "9")),
     ]
     kept = [("Host", HOST), ("X-A", "1"), ("X-A", "2")]
-    bare = access.inner_headers(handshake, keep_cookies=False, writing=True, xsrf="x", size=0)
+    bare = access.inner_headers(handshake, cookies="", writing=True, xsrf=None, size=0)
     assert bare == [*kept, ("Content-Length", "0")]
-    read = access.inner_headers(handshake, keep_cookies=True, writing=False, xsrf="x", size=0)
+    other = access.inner_headers(handshake, cookies="b=2", writing=False, xsrf=None, size=0)
+    assert other == [*kept, ("Cookie", "b=2")]
+    read = access.inner_headers(handshake, cookies=None, writing=False, xsrf="x", size=0)
     assert read == [kept[0], ("Cookie", "a=1"), *kept[1:]]
-    write = access.inner_headers(handshake, keep_cookies=True, writing=True, xsrf="x", size=3)
+    write = access.inner_headers(handshake, cookies=None, writing=True, xsrf="x", size=3)
     assert write == [*read, ("X-XSRFToken", "x"), ("Content-Length", "3")]
-    split = access.inner_headers(handshake, keep_cookies=True, writing=True, xsrf="x\r\nEvil: y", size=0)
+    split = access.inner_headers(handshake, cookies=None, writing=True, xsrf="x\r\nEvil: y", size=0)
     assert split == [*read, ("Content-Length", "0")]
+    hop = access.inner_headers([*handshake, ("Connection", "Upgrade, x-a")], cookies="", writing=False, xsrf="", size=0)
+    assert hop == [("Host", HOST)]
 
 
 @given(st.sampled_from([200, 301, 302, 303, 307, 308, 404]), st.none() | st.text(), st.sampled_from(["GET", "POST"]))
@@ -317,6 +303,24 @@ def test_only_a_nonce_is_answered(nonce: str) -> None:
 
 
 # -- flow
+
+
+@given(st.lists(st.floats(min_value=0, max_value=0.2), max_size=100), st.integers(1, 5))
+def test_nobody_is_faster_than_the_pace(gaps: list[float], at_once: int) -> None:
+    pace, now, passed = flow.Pace(10, at_once), 1000.0, []
+    for gap in gaps:
+        now += gap
+        now += pace.delay(now)  # who has to wait comes no earlier
+        passed.append(now)
+    for first in range(len(passed)):
+        for last in range(first, len(passed)):
+            assert last - first + 1 <= at_once + 10 * (passed[last] - passed[first]) + 1e-6
+
+
+def test_who_is_slow_enough_does_not_wait() -> None:
+    pace = flow.Pace(10, 2)
+    assert [pace.delay(now) for now in (5.0, 5.0, 5.1, 5.2, 9.0, 9.0)] == pytest.approx([0] * 6)
+    assert pace.delay(9.0) == pytest.approx(0.1)
 
 
 def test_the_gate_holds_back_what_is_too_much() -> None:
@@ -403,6 +407,21 @@ def test_the_log_is_without_the_secret(log: tuple[logging.Logger, Lines]) -> Non
         logger.exception("it failed")
     assert handler.lines[:2] == ["GET /?token=[secret] and ['[secret]']", "plain text"]
     assert handler.lines[2].startswith("it failed\nTraceback") and handler.lines[2].endswith("ValueError: [secret]")
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(0, 3))
+def test_a_secret_is_found_however_it_is_quoted(secret: str, times: int) -> None:
+    try:
+        odd = "".join(f"%{byte:02X}" for byte in secret.encode())
+    except UnicodeEncodeError:
+        return
+    text = quote(secret, safe="")
+    for _ in range(times):
+        text, odd = quote(text, safe=""), quote(odd, safe="")
+    for spelling in (secret, text, odd, odd.lower()):
+        record = logging.LogRecord("x", logging.INFO, __file__, 1, "<%s>", (spelling,), None)
+        redact.Redact(lambda: secret).filter(record)
+        assert record.getMessage().replace(redact.REPLACEMENT, "") == "<>" or secret in "<>%20123456789abcdefABCDEF"
 
 
 def test_a_record_that_nobody_can_format_is_not_our_failure() -> None:

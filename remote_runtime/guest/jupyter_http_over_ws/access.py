@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Iterable, List, Optional, Pattern, Tuple
+from typing import AbstractSet, List, Optional, Pattern, Sequence, Tuple
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 from .codec import fit_path
@@ -79,15 +79,24 @@ def token_of(auth_url: str, scheme: str, host: str) -> str:
 
 
 def inner_headers(
-    handshake: Iterable[Tuple[str, str]], *, keep_cookies: bool, writing: bool, xsrf: Optional[str], size: int
+    handshake: Sequence[Tuple[str, str]], *, cookies: Optional[str], writing: bool, xsrf: Optional[str], size: int
 ) -> List[Tuple[str, str]]:
     """The headers of a request that came through a socket with the headers ``handshake``.
 
-    The user is who opened the socket.  With cookies, ``xsrf`` (their XSRF token) goes along with a ``writing`` method,
-    since a page elsewhere can't read it; it is safe to add, as the socket's Origin was checked when it was opened.
+    The user is who opened the socket.  ``cookies`` replace those of the handshake, unless they are None.  Along with a
+    ``writing`` method goes ``xsrf``, the XSRF token of the cookies, since a page elsewhere can't read it; it is safe
+    to add, as the socket's Origin was checked when it was opened.
     """
-    kept = [(name, value) for name, value in handshake if _lasting(name.lower(), keep_cookies)]
-    if writing and keep_cookies and xsrf and _HEADER_VALUE.fullmatch(xsrf):
+    dropped = set(_OF_THE_HANDSHAKE)
+    for name, value in handshake:
+        if name.lower() == "connection":  # it names what else is meant for the next hop alone
+            dropped.update(part.strip().lower() for part in value.split(","))
+    if cookies is not None:
+        dropped.add("cookie")
+    kept = [(name, value) for name, value in handshake if _lasting(name.lower(), dropped)]
+    if cookies:
+        kept.append(("Cookie", cookies))
+    if writing and xsrf and _HEADER_VALUE.fullmatch(xsrf):
         kept.append(("X-XSRFToken", xsrf))
     if size or writing:
         kept.append(("Content-Length", str(size)))
@@ -116,10 +125,8 @@ def redirected(
     return ("GET" if to_get else method), target
 
 
-def _lasting(name: str, keep_cookies: bool) -> bool:
-    if name == "cookie":
-        return keep_cookies
-    return name not in _OF_THE_HANDSHAKE and not name.startswith(("sec-websocket-", "if-"))
+def _lasting(name: str, dropped: AbstractSet[str]) -> bool:
+    return name not in dropped and not name.startswith(("sec-websocket-", "if-"))
 
 
 def _netloc(origin: str) -> str:

@@ -25,6 +25,9 @@ from urllib.parse import quote
 CHUNK_BYTES = 65536
 """The most data of one frame, before base64."""
 
+JSON_REQUIRED = "JSON input is required."
+"""The status text of a 400 to what is no JSON."""
+
 UNCAUGHT = "Uncaught server-side exception. Check logs for additional details."
 """The status text of a 500 that is not the answer of a handler."""
 
@@ -32,6 +35,7 @@ _REQUIRED = ("message_id", "method", "path")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
 _UNFIT_FOR_PATH = re.compile(r"[\x00-\x20\x7f]")
 _SAFE_IN_PATH = "".join(chr(code) for code in range(0x21, 0x7F))  # only what is not ASCII gets quoted
+_TRACEBACK = b"Traceback (most recent call last):"
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,17 @@ class Request:
     path: str
     body: bytes = b""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes as long as it is not answered."""
+        return len(self.message_id) + len(self.path) + len(self.body)
+
 
 @dataclass(frozen=True)
 class Refusal:
     """The frame that answers a message that asks for nothing."""
 
-    frame: str
+    frame: bytes
 
 
 def decode(message: Union[str, bytes]) -> Union[Request, Refusal]:
@@ -60,13 +69,13 @@ def decode(message: Union[str, bytes]) -> Union[Request, Refusal]:
     try:
         fields = json.loads(message, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
-        return Refusal(error_frame(400, "JSON input is required."))
+        return Refusal(error_frame(400, JSON_REQUIRED))
     if not isinstance(fields, dict):
         return Refusal(error_frame(400, "Invalid request. The body must be a JSON object."))
     try:
         message_id = json.dumps(fields.get("message_id"), allow_nan=False)  # a number may be too big: 1e999
     except (ValueError, RecursionError):
-        return Refusal(error_frame(400, "JSON input is required."))
+        return Refusal(error_frame(400, JSON_REQUIRED))
     missing = [key for key in _REQUIRED if key not in fields]
     if missing:
         known = message_id if fields.get("message_id") else None
@@ -92,38 +101,37 @@ def fit_path(path: str) -> Optional[str]:
 
 def first_frame(
     message_id: str, data: bytes, *, status: int, reason: str, headers: Mapping[str, str], done: bool
-) -> str:
+) -> bytes:
     """The first (and maybe only) frame of an answer."""
     head = json.dumps({"status": status, "statusText": reason, "headers": dict(headers)})
-    return f"{_frame_start(message_id, data, done)}, {head[1:]}"
+    return _frame(message_id, data, done, b", " + head[1:-1].encode("ascii"))
 
 
-def next_frame(message_id: str, data: bytes, *, done: bool) -> str:
+def next_frame(message_id: str, data: bytes, *, done: bool) -> bytes:
     """A later frame of an answer."""
-    return _frame_start(message_id, data, done) + "}"
+    return _frame(message_id, data, done, b"")
 
 
-def error_frame(status: int, text: str, message_id: Optional[str] = None) -> str:
+def error_frame(status: int, text: str, message_id: Optional[str] = None) -> bytes:
     """A whole answer of ours, without data and headers, as no handler took part in it."""
     frame = json.dumps({"done": True, "status": status, "statusText": text})
-    return frame if message_id is None else f'{{"message_id": {message_id}, {frame[1:]}'
+    return (frame if message_id is None else f'{{"message_id": {message_id}, {frame[1:]}').encode("ascii")
 
 
-def bad_request_frame(message_id: str) -> str:
+def bad_request_frame(message_id: str) -> bytes:
     """The answer to a request that cannot be put in terms of HTTP."""
     return first_frame(message_id, b"", status=400, reason="Bad Request", headers={}, done=True)
 
 
-def diagnose_frame(message: Union[str, bytes], version: str, *, has_cookie: bool, outdated: bool) -> str:
+def diagnose_frame(message: Union[str, bytes], version: str, *, has_cookie: bool, outdated: bool) -> bytes:
     """The answer of the diagnose socket, for which any ``message`` is an id and nothing else."""
-    return json.dumps(
-        {
-            "message_id": message if isinstance(message, str) else message.decode("utf-8", "replace"),
-            "extension_version": version,
-            "has_authentication_cookie": has_cookie,
-            "is_outdated_extension": outdated,
-        }
-    )
+    fields = {
+        "message_id": message if isinstance(message, str) else message.decode("utf-8", "replace"),
+        "extension_version": version,
+        "has_authentication_cookie": has_cookie,
+        "is_outdated_extension": outdated,
+    }
+    return json.dumps(fields).encode("ascii")
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
@@ -141,14 +149,30 @@ def page_headers(headers: Iterable[Tuple[str, str]]) -> Dict[str, str]:
     return found
 
 
+def without_traceback(body: bytes) -> bytes:
+    """The ``body`` of a failed request without the server's inner life, which is for its log alone.
+
+    JSON as older servers write it keeps its (now empty) field; plain text ends where the traceback begins.
+    """
+    if _TRACEBACK not in body:
+        return body
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        return body.partition(_TRACEBACK)[0]
+    if isinstance(fields, dict) and "traceback" in fields:
+        return json.dumps({**fields, "traceback": ""}).encode("ascii")
+    return b""
+
+
 class _Unfit(Exception):
     """A field that can't be used; without a text it is what any HTTP server would call a bad request."""
 
 
-def _frame_start(message_id: str, data: bytes, done: bool) -> str:
+def _frame(message_id: str, data: bytes, done: bool, more: bytes) -> bytes:
     # Put together by hand, as base64 needs no escaping: this is where a download spends its time.
-    text = base64.b64encode(data).decode("ascii")
-    return f'{{"message_id": {message_id}, "data": "{text}", "done": {"true" if done else "false"}'
+    values = (message_id.encode("ascii"), base64.b64encode(data), b"true" if done else b"false", more)
+    return b'{"message_id": %b, "data": "%b", "done": %b%b}' % values
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,7 +9,11 @@ for any path that it does not know.  Two seams mend this without touching a clas
 - a *routing rule* in front of all others answers ``OPTIONS`` of the allowed page, whatever the path.
 
 ``ServerApp.tornado_settings["headers"]`` would be simpler, but gives the headers to every origin alike, and a wrapper
-around the HTTP server would have to parse what tornado has parsed already.  For other origins nothing changes.
+around the HTTP server would have to parse what tornado has parsed already.
+
+For all other origins there are no such headers at all.  The server on its own names the allowed origin to everybody,
+reflects any origin whose preflight mentions ``authorization``, and in older versions takes a pattern that matches the
+beginning of an origin for a match.
 """
 
 from __future__ import annotations
@@ -25,6 +29,8 @@ from tornado.web import OutputTransform
 from .access import Origins
 from .compat import allow_unauthenticated
 
+ALLOW_ORIGIN = "Access-Control-Allow-Origin"
+ALLOW_CREDENTIALS = "Access-Control-Allow-Credentials"
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
 PREFLIGHT_SECONDS = 600
 
@@ -44,13 +50,15 @@ def cors_transform(origins: Origins, except_path: str) -> Type[OutputTransform]:
         def transform_first_chunk(
             self, status_code: int, headers: HTTPHeaders, chunk: bytes, finishing: bool
         ) -> Tuple[int, HTTPHeaders, bytes]:
-            """Add the headers; ``Vary`` always, as a cache must not give one origin's answer to another one."""
+            """Set the headers; ``Vary`` always, as a cache must not give one origin's answer to another one."""
             if self._request.path != except_path:
                 _vary_by_origin(headers)
                 origin = self._request.headers.get("Origin")
+                for name in (ALLOW_ORIGIN, ALLOW_CREDENTIALS):
+                    headers.pop(name, None)
                 if origin is not None and origins.allow(origin):
-                    headers["Access-Control-Allow-Origin"] = origin
-                    headers["Access-Control-Allow-Credentials"] = "true"
+                    headers[ALLOW_ORIGIN] = origin
+                    headers[ALLOW_CREDENTIALS] = "true"
             return super().transform_first_chunk(status_code, headers, chunk, finishing)
 
     return CorsTransform
@@ -83,6 +91,9 @@ class Preflight(JupyterHandler):
         wanted = self.request.headers.get("Access-Control-Request-Headers", "")
         if _HEADER_NAMES.fullmatch(wanted):
             self.set_header("Access-Control-Allow-Headers", wanted)
+        if self.request.headers.get("Access-Control-Request-Private-Network") == "true":
+            # Browsers that have no question of their own for it yet ask the server whether it is meant to be reached.
+            self.set_header("Access-Control-Allow-Private-Network", "true")
         self.finish()
 
 

@@ -8,6 +8,7 @@ limit of a client's, and needs no second socket.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, Awaitable, Callable, List, Optional, Tuple
 
@@ -19,8 +20,17 @@ from . import access, codec
 
 MOST_REDIRECTS = 5
 
-Send = Callable[[str], Awaitable[None]]
-"""Sends one frame and returns once the page's end has room for more."""
+HOLD_SECONDS = 0.05
+"""How long data is held back for the next data or the end to come, so that the last data and the end are one frame."""
+
+Send = Callable[[Callable[[], bytes]], Awaitable[None]]
+"""Sends the frame that the argument makes, and returns once the page's end has room for more.
+
+Frames that wait for their turn are not made yet: so what waits takes no more memory than the data itself.
+"""
+
+_Written = Tuple[Optional[bytes], "asyncio.Future[None]"]
+"""Data, or None for the end, and what to do when it is sent."""
 
 
 class Exchange(HTTPConnection):
@@ -36,7 +46,7 @@ class Exchange(HTTPConnection):
         self._closed = False
         self._on_close: Optional[Callable[[], None]] = None
         self._head: asyncio.Future[Tuple[ResponseStartLine, HTTPHeaders]] = loop.create_future()
-        self._written: asyncio.Queue[Tuple[Optional[bytes], asyncio.Future[None]]] = asyncio.Queue()
+        self._written: asyncio.Queue[_Written] = asyncio.Queue()
 
     # -- what a handler calls
 
@@ -85,33 +95,37 @@ class Exchange(HTTPConnection):
         return await self._head
 
     async def relay(self, message_id: str, send: Send) -> None:
-        """Send the answer as frames.  Each is held back until the next data is there, since the last one says so."""
+        """Send the answer as frames.
+
+        Data is held back until more comes, or the end, since its frame says which: but not for long, so that what a
+        slow handler writes is there at once.  Then the end is a frame of its own, without data.
+        """
         start_line, headers = await self.head()
-        first = codec.page_headers(headers.get_all())
-        started, held = False, b""
-
-        async def push(done: bool) -> None:
-            nonlocal started
-            frame = (
-                codec.next_frame(message_id, held, done=done)
-                if started
-                else codec.first_frame(
-                    message_id, held, status=start_line.code, reason=start_line.reason, headers=first, done=done
-                )
-            )
-            started = True
-            await send(frame)
-
+        if start_line.code >= 500 and self.finished:
+            self._clean(headers)
+        make = partial(
+            codec.first_frame,
+            message_id,
+            status=start_line.code,
+            reason=start_line.reason,
+            headers=codec.page_headers(headers.get_all()),
+        )
+        later = partial(codec.next_frame, message_id)
+        held = b""
         while True:
-            chunk, sent = await self._next()
+            chunk, sent = await (self._next_or_pause() if held else self._next())
             if chunk is None:
                 break
+            if held and not chunk:
+                await send(partial(make, held, done=False))
+                make, held = later, b""
             for piece in codec.pieces(chunk):
                 if held:
-                    await push(done=False)
+                    await send(partial(make, held, done=False))
+                    make = later
                 held = piece
             _done(sent)
-        await push(done=True)
+        await send(partial(make, held, done=True))
 
     async def drain(self) -> None:
         """Drop the rest of the answer."""
@@ -133,21 +147,53 @@ class Exchange(HTTPConnection):
         if callback is not None:
             callback()
 
-    async def _next(self) -> Tuple[Optional[bytes], asyncio.Future[None]]:
+    async def _next(self) -> _Written:
+        """What was written next: data, or None for the end."""
         item = await self._written.get()
         if self._closed:
             raise StreamClosedError
         return item
 
+    async def _next_or_pause(self) -> _Written:
+        """What was written next, or empty data when nothing was for a while."""
+        loop = asyncio.get_event_loop()
+        pause = loop.call_later(HOLD_SECONDS, self._written.put_nowait, (b"", loop.create_future()))
+        try:
+            return await self._next()
+        finally:
+            pause.cancel()
+
+    def _clean(self, headers: HTTPHeaders) -> None:
+        """Take the traceback out of an answer that was written at once, as those to uncaught exceptions are."""
+        written = []
+        while not self._written.empty():
+            written.append(self._written.get_nowait())
+        body = b"".join(chunk for chunk, _ in written if chunk)
+        clean = codec.without_traceback(body)
+        if clean != body:
+            headers["Content-Length"] = str(len(clean))
+            for _, sent in written:
+                _done(sent)
+            written = [(clean, written[0][1]), written[-1]]
+        for item in written:
+            self._written.put_nowait(item)
+
 
 class Dispatcher:
     """Runs requests for one socket, whose handshake said who the user is."""
 
-    def __init__(self, application: Application, handshake: Any, *, keep_cookies: bool, xsrf: Optional[str]) -> None:
+    def __init__(
+        self, application: Application, handshake: Any, *, cookies: Optional[str], xsrf: Optional[str]
+    ) -> None:
+        """``cookies`` replace those of the handshake, unless they are None; ``xsrf`` is the XSRF token among them."""
         self._application = application
         self._handshake = handshake
-        self._keep_cookies = keep_cookies
         self._xsrf = xsrf
+        # The same for every request, and not cheap to find out: a tenth of the time of a small one.
+        self._lasting = HTTPHeaders()
+        handshaken = list(handshake.headers.get_all())
+        for name, value in access.inner_headers(handshaken, cookies=cookies, writing=False, xsrf=None, size=0):
+            self._lasting.add(name, value)
         self._running: List[Exchange] = []
         self._closed = False
 
@@ -197,14 +243,9 @@ class Dispatcher:
         return exchange
 
     async def _deliver(self, exchange: Exchange, method: str, path: str, body: bytes) -> None:
-        headers = HTTPHeaders()
-        for name, value in access.inner_headers(
-            self._handshake.headers.get_all(),
-            keep_cookies=self._keep_cookies,
-            writing=method in access.WRITING,
-            xsrf=self._xsrf,
-            size=len(body),
-        ):
+        headers = self._lasting.copy()
+        writing = method in access.WRITING
+        for name, value in access.inner_headers((), cookies=None, writing=writing, xsrf=self._xsrf, size=len(body)):
             headers.add(name, value)
         start_line = RequestStartLine(method, path, "HTTP/1.1")
         delegate = self._application.start_request(self._handshake.server_connection, exchange)

@@ -1,22 +1,23 @@
-"""How much of one socket runs at once, and in which order.  No IO: it only waits for its own futures."""
+"""How much of one socket runs at once, how fast, and in which order.  No IO: it only waits for its own futures."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Dict, Optional
+from urllib.parse import unquote
 
 from .access import WRITING
 
 
 class Gate:
-    """Lets in so many requests, with so many bytes of bodies, at once; one more has to wait at the door.
+    """Lets in so many requests, of so many bytes together, at once; one more has to wait at the door.
 
     One request gets in whatever its size, if it is alone.
     """
 
-    def __init__(self, requests: int, body_bytes: int) -> None:
+    def __init__(self, requests: int, most_bytes: int) -> None:
         self._most_requests = requests
-        self._most_bytes = body_bytes
+        self._most_bytes = most_bytes
         self._requests = 0
         self._bytes = 0
         self._waiting: Optional[asyncio.Future[None]] = None
@@ -27,7 +28,7 @@ class Gate:
         return self._waiting is not None
 
     async def enter(self, size: int) -> None:
-        """Wait for room for a request with a body of ``size`` bytes.  Only one at a time may wait."""
+        """Wait for room for a request of ``size`` bytes.  Only one at a time may wait."""
         while not self._has_room(size):
             self._waiting = asyncio.get_event_loop().create_future()
             await self._waiting
@@ -48,6 +49,20 @@ class Gate:
         return True
 
 
+class Pace:
+    """Spreads what comes too fast: so many at once, then no more than so many a second.  It does not wait itself."""
+
+    def __init__(self, per_second: float, at_once: int) -> None:
+        self._interval = 1 / per_second
+        self._ahead = at_once * self._interval
+        self._due = 0.0
+
+    def delay(self, now: float) -> float:
+        """For how many seconds one that comes ``now``, in seconds of a clock that never goes back, has to wait."""
+        self._due = max(self._due, now - self._ahead) + self._interval
+        return max(self._due - now, 0.0)
+
+
 class Turns:
     """Keeps the order that matters: what a page wrote to a path is done before its next request for that path runs."""
 
@@ -56,7 +71,7 @@ class Turns:
 
     def take(self, method: str, path: str) -> Turn:
         """Queue up; to be called in the order in which the requests came."""
-        key = path.partition("?")[0]
+        key = unquote(path.partition("?")[0])
         turn = Turn(self, key, self._last_write.get(key))
         if method in WRITING:
             self._last_write[key] = turn

@@ -7,14 +7,15 @@ with ``?token=`` for a file that is not there would put the token into the log.
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Iterator
-from urllib.parse import quote
+import re
+from functools import lru_cache
+from typing import Any, Callable, Iterator, Pattern
 
 REPLACEMENT = "[secret]"
 
 
 class Redact(logging.Filter):
-    """Takes the secret, plain or quoted as in a URL, out of every record; ``secret`` is asked anew for each one."""
+    """Takes the secret out of every record, however it is quoted; ``secret`` is asked anew for each one."""
 
     def __init__(self, secret: Callable[[], str]) -> None:
         super().__init__()
@@ -29,7 +30,10 @@ class Redact(logging.Filter):
 
 
 def redact_log(logger: Any, secret: Callable[[], str]) -> None:
-    """Filter everything that reaches the handlers of ``logger``, its own records and those of the loggers below it."""
+    """Filter everything that reaches the handlers of ``logger``, its own records and those of the loggers below it.
+
+    So is what reaches no handler of anybody's, which Python itself shows: complaints of asyncio, for instance.
+    """
     redact = Redact(secret)
     for handler in _handlers(logger):
         handler.addFilter(redact)
@@ -40,6 +44,9 @@ def _handlers(logger: Any) -> Iterator[logging.Handler]:
     while logger is not None:
         yield from logger.handlers
         logger = logger.parent if logger.propagate else None
+    yield from logging.root.handlers
+    if logging.lastResort is not None:
+        yield logging.lastResort
 
 
 def _redact(record: logging.LogRecord, secret: str) -> None:
@@ -58,4 +65,14 @@ def _redact(record: logging.LogRecord, secret: str) -> None:
 
 
 def _without(text: str, secret: str) -> str:
-    return text.replace(secret, REPLACEMENT).replace(quote(secret, safe=""), REPLACEMENT)
+    return _spellings(secret).sub(REPLACEMENT, text)
+
+
+@lru_cache(maxsize=1)
+def _spellings(secret: str) -> Pattern[str]:
+    """Matches ``secret``, each character plain or quoted as in a URL, also in one that is itself quoted in another."""
+    return re.compile("".join(f"(?:{re.escape(character)}|{_quoted(character)})" for character in secret))
+
+
+def _quoted(character: str) -> str:
+    return "".join(f"(?i:%(?:25)*{byte:02x})" for byte in character.encode("utf-8", "surrogateescape"))

@@ -2,30 +2,38 @@
 
     <base_url>http_over_websocket                  requests over a WebSocket
     <base_url>http_over_websocket/diagnose         what is wrong
-    <base_url>http_over_websocket/proxied_ws/...   any other WebSocket of the server, a kernel's above all
+    <base_url>http_over_websocket/proxied_ws/...   any other WebSocket of the server; see :mod:`.proxied`
     <base_url>remote-runtime/proof?nonce=...       the proof that this server holds its token; with &hold=1 the
                                                    answer does not end before the server does
+    <base_url>remote-runtime                       a page for people; see :mod:`.page`
+    <base_url>api/colab/...                        what Colab's page asks its own runtimes; see :mod:`.colab`
 
-``proxied_ws`` is a matter of routing only: a rule in front of all others takes the prefix off, and the server then
-finds its own handler, which so talks to the page directly: subprotocol, binary messages and compression are its own.
+The first three are WebSockets. The first two and the proof can be opened without a login.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from typing import Any, Dict, Optional
+from typing import Any, Dict
 
 from jupyter_server.base.handlers import JupyterHandler
-from tornado.httputil import HTTPMessageDelegate, HTTPServerRequest
-from tornado.routing import Matcher, Router, Rule
-from tornado.web import Application, ErrorHandler
+from tornado.routing import Rule
+from tornado.web import Application
 
 from . import access, proof
+from .colab import ColabBuildInfo, ColabResources
 from .compat import allow_unauthenticated
 from .cors import AllowedPreflight, Preflight, cors_transform
+from .page import ASSETS, Page, PageAsset, PageStatus
+from .proxied import ProxiedSocket, Unproxied
 from .redact import redact_log
+from .resources import Resources
 from .sockets import Diagnose, HttpOverWebSocket, Socket
+
+_FRAME_MARGIN = 1024 * 1024
+"""What tornado may have read of the next message when it has read one."""
 
 
 def load(server_app: Any) -> None:
@@ -34,11 +42,15 @@ def load(server_app: Any) -> None:
     settings = application.settings
     base = settings["base_url"].rstrip("/") + "/"
     origins = access.Origins(settings.get("allow_origin") or "", settings.get("allow_origin_pat") or None)
-    proof_path = base + "remote-runtime/proof"
+    page = base + "remote-runtime"
+    proof_path = page + "/proof"
     proxied = base + "http_over_websocket/proxied_ws/"
 
     redact_log(server_app.log, lambda: server_token(settings))
+    # As much in one message as in one request: tornado's own default, 10 MiB, is little for a notebook and its output.
+    settings.setdefault("websocket_max_message_size", max(server_app.max_buffer_size - _FRAME_MARGIN, _FRAME_MARGIN))
     wanted = {"origins": origins}
+    resources = Resources(settings.get("server_root_dir") or os.getcwd())
     application.add_handlers(
         ".*$",
         [
@@ -46,6 +58,11 @@ def load(server_app: Any) -> None:
             (re.escape(base) + r"http_over_websocket/diagnose", Diagnose, wanted),
             (re.escape(proxied) + r".+", Socket, wanted),  # what is no WebSocket is told so
             (re.escape(proof_path), Proof),
+            (re.escape(page), Page),
+            (re.escape(page) + "/(" + "|".join(map(re.escape, ASSETS)) + ")", PageAsset),
+            (re.escape(page) + "/status", PageStatus, {"resources": resources, "origins": origins}),
+            (re.escape(base) + "api/colab/resources", ColabResources, {"resources": resources}),
+            (re.escape(base) + "api/colab/build-info", ColabBuildInfo),
         ],
     )
     first = [Rule(ProxiedSocket(proxied), Unproxied(application, origins, proxied, base))]
@@ -58,54 +75,6 @@ def load(server_app: Any) -> None:
 def server_token(settings: Dict[str, Any]) -> str:
     """The token of the server with these ``settings``, "" if it has none."""
     return getattr(settings.get("identity_provider"), "token", None) or ""
-
-
-class ProxiedSocket(Matcher):
-    """Matches a WebSocket handshake below ``prefix``."""
-
-    def __init__(self, prefix: str) -> None:
-        self._prefix = prefix
-
-    def match(self, request: HTTPServerRequest) -> Optional[Dict[str, Any]]:
-        """An empty dict for a match, as the router wants it."""
-        below = request.path.startswith(self._prefix) and request.path != self._prefix
-        return {} if below and request.headers.get("Upgrade", "").lower() == "websocket" else None
-
-
-class Unproxied(Router):
-    """Finds the handler that a proxied WebSocket is meant for."""
-
-    def __init__(self, application: Application, origins: access.Origins, prefix: str, base: str) -> None:
-        self._application = application
-        self._origins = origins
-        self._prefix = prefix
-        self._base = base
-
-    def find_handler(self, request: HTTPServerRequest, **kwargs: Any) -> Optional[HTTPMessageDelegate]:
-        """The handler for the path without the prefix; a refusal for a foreign page, and for a prefix in the prefix."""
-        if not self._origins.allow_socket(request.headers.get("Origin"), request.headers.get("Host")):
-            return self._error(request, 403)
-        path = self._base + request.path[len(self._prefix) :]
-        if path.startswith(self._prefix):
-            return self._error(request, 404)
-        request.path = path
-        request.uri = f"{path}?{request.query}" if request.query else path
-        self._log_in(request)
-        return self._application.find_handler(request, **kwargs)
-
-    def _error(self, request: HTTPServerRequest, status: int) -> HTTPMessageDelegate:
-        return self._application.get_handler_delegate(request, ErrorHandler, {"status_code": status})
-
-    @staticmethod
-    def _log_in(request: HTTPServerRequest) -> None:
-        """Put the token of an auth URL where the handler looks for it."""
-        for auth_url in request.query_arguments.get(access.AUTH_URL, []):
-            try:
-                token = access.token_of(auth_url.decode("utf-8", "replace"), request.protocol, request.host)
-            except access.ForeignAuthUrl:
-                continue  # the handler asks for a login then
-            if token:
-                request.headers["Authorization"] = f"token {token}"
 
 
 class Proof(JupyterHandler):

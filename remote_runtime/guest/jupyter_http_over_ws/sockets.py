@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from contextlib import suppress
-from typing import Any, Optional, Set, Union
+from typing import Any, Callable, Optional, Set, Union
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
@@ -16,19 +17,23 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from . import access, codec, versions
 from .compat import allow_unauthenticated
 from .dispatch import Dispatcher
-from .flow import Gate, Turn, Turns
+from .flow import Gate, Pace, Turn, Turns
 
 MOST_REQUESTS = 32
 """How many requests of one socket run at once."""
 
-MOST_BODY_BYTES = 64 * 1024 * 1024
-"""How many bytes of request bodies one socket may have in the server at once, and the most of one message.
+MOST_BYTES = 64 * 1024 * 1024
+"""How many bytes of requests one socket may have in the server at once; one that is larger runs alone.
 
-With what the handlers themselves build up for an answer, this bounds the memory of a socket whose page reads slowly.
+One further message waits to be let in, as large as the server lets any message be.  Of an answer there are at most two
+pieces of 64 KiB per request, and one frame per socket, unless its handler builds it up as a whole.
 """
 
 MOST_BYTES_BEFORE_LOGIN = 64 * 1024
 """The most of one message of a client that has not shown who it is; it also gets one request at a time only."""
+
+RATE_BEFORE_LOGIN = 20
+"""How many messages of such a client are answered at once, and then per second."""
 
 CLOSE_REFUSED = 4400
 """The close code for a demand that can't be met: a private one, as 400 is not legal on a WebSocket."""
@@ -77,10 +82,26 @@ class Socket(WebSocketMixin, WebSocketHandler, JupyterHandler):
 
     @property
     def max_message_size(self) -> int:
-        """The most bytes of one message."""
-        return MOST_BYTES_BEFORE_LOGIN
+        """The most bytes of one message: what the server takes, once we know whose it is."""
+        most: int = super().max_message_size
+        return min(most, MOST_BYTES_BEFORE_LOGIN) if self.current_user is None else most
 
-    async def send(self, frame: str) -> None:
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Get ready for messages."""
+        super().open(*args, **kwargs)
+        self._pace = Pace(RATE_BEFORE_LOGIN, RATE_BEFORE_LOGIN)
+
+    async def keep_pace(self) -> None:
+        """Slow a client down that has not shown who it is: nothing more is read from it meanwhile."""
+        if self.current_user is None:
+            await asyncio.sleep(self._pace.delay(IOLoop.current().time()))
+
+    def wanted_version(self) -> Optional[str]:
+        """The version that the page demands, or None; what is no text comes out as something that is no version."""
+        values = self.request.query_arguments.get("min_version")
+        return values[-1].decode("utf-8", "replace").strip() if values else None
+
+    async def send(self, frame: bytes) -> None:
         """Send ``frame``, and return when there is room for more.
 
         Raises :class:`StreamClosedError` if the page is gone.
@@ -89,6 +110,8 @@ class Socket(WebSocketMixin, WebSocketHandler, JupyterHandler):
             await self.write_message(frame)
         except WebSocketClosedError as error:
             raise StreamClosedError from error
+        # A page that reads lives, even if it reads so slowly that its answer to our ping is not due yet.
+        self.last_pong = IOLoop.current().time()
 
 
 class HttpOverWebSocket(Socket):
@@ -96,7 +119,7 @@ class HttpOverWebSocket(Socket):
 
     _refused = False
     _foreign_auth_url = False
-    _keep_cookies = True
+    _cookies: Optional[str] = None
 
     def log_in(self) -> None:
         """Put the token of the auth URL, or of our own query, where handlers look for it.
@@ -108,7 +131,8 @@ class HttpOverWebSocket(Socket):
         auth_url = self.get_query_argument(access.AUTH_URL, "")
         token = self.get_query_argument("token", "")
         if auth_url:
-            self._keep_cookies = False
+            # Like the cookies that the auth URL itself would set: they say that the page is one that may write.
+            self._cookies = f"_xsrf={secrets.token_hex(16)}"
             try:
                 token = access.token_of(auth_url, request.protocol, request.host) or token
             except access.ForeignAuthUrl as error:
@@ -117,21 +141,16 @@ class HttpOverWebSocket(Socket):
         if token and token.isprintable() and token.isascii():
             request.headers["Authorization"] = f"token {token}"
 
-    @property
-    def max_message_size(self) -> int:
-        """The most bytes of one message: enough for uploads once we know whose they are."""
-        return MOST_BYTES_BEFORE_LOGIN if self.current_user is None else MOST_BODY_BYTES
-
     def open(self, *args: Any, **kwargs: Any) -> None:
         """Refuse a page that wants a newer version, else get ready for requests."""
         super().open(*args, **kwargs)
         self._tasks: Set[asyncio.Future[None]] = set()
+        self._line = asyncio.Lock()
         self._turns = Turns()
-        self._gate = Gate(1 if self.current_user is None else MOST_REQUESTS, MOST_BODY_BYTES)
-        self._dispatcher = Dispatcher(
-            self.application, self.request, keep_cookies=self._keep_cookies, xsrf=self.get_cookie("_xsrf")
-        )
-        wanted = self.get_query_argument("min_version", None)
+        self._gate = Gate(1 if self.current_user is None else MOST_REQUESTS, MOST_BYTES)
+        xsrf = self._cookies.partition("=")[2] if self._cookies else self.get_cookie("_xsrf")
+        self._dispatcher = Dispatcher(self.application, self.request, cookies=self._cookies, xsrf=xsrf)
+        wanted = self.wanted_version()
         reason = "" if wanted is None else versions.refusal(wanted)
         if reason:
             self._refused = True
@@ -145,6 +164,7 @@ class HttpOverWebSocket(Socket):
         """
         if self._refused:
             return
+        await self.keep_pace()
         request = codec.decode(message)
         try:
             if isinstance(request, codec.Refusal):
@@ -155,7 +175,9 @@ class HttpOverWebSocket(Socket):
                 return
         except StreamClosedError:
             return
-        await self._gate.enter(len(request.body))
+        await self._gate.enter(request.size)
+        async with self._line:
+            pass  # a page that does not read what there is already gets nothing more made for it
         turn = self._turns.take(request.method, request.path)
         task = asyncio.ensure_future(self._serve(request, turn))
         self._tasks.add(task)  # the loop itself keeps no strong reference
@@ -179,11 +201,15 @@ class HttpOverWebSocket(Socket):
             pass  # nobody is left to be answered
         finally:
             turn.end()
-            self._gate.leave(len(request.body))
+            self._gate.leave(request.size)
+
+    async def _send_in_turn(self, make_frame: Callable[[], bytes]) -> None:
+        async with self._line:  # the answers that run take turns, frame by frame
+            await self.send(make_frame())
 
     async def _answer(self, request: codec.Request) -> None:
         try:
-            await self._dispatcher.run(request, self.send)
+            await self._dispatcher.run(request, self._send_in_turn)
         except StreamClosedError:
             raise
         except HTTPInputError:
@@ -198,11 +224,12 @@ class Diagnose(Socket):
 
     async def on_message(self, message: Union[str, bytes]) -> None:
         """Answer anything."""
+        await self.keep_pace()
         frame = codec.diagnose_frame(
             message,
             versions.PROTOCOL_VERSION,
             has_cookie=bool(self.get_cookie("_xsrf")),
-            outdated=versions.is_outdated(self.get_query_argument("min_version", "")),
+            outdated=versions.is_outdated(self.wanted_version() or ""),
         )
         with suppress(StreamClosedError):
             await self.send(frame)

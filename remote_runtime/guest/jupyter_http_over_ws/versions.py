@@ -59,5 +59,6 @@ def refusal(text: str) -> str:
 
 
 def _fitting(reason: str) -> str:
-    """``reason``, cut to what a close frame can hold."""
+    """``reason``, cut to what a close frame can hold, and in one line, since it goes into the log as well."""
+    reason = "".join(character if character.isprintable() else "?" for character in reason)
     return reason.encode("utf-8", "replace")[:_CLOSE_REASON_BYTES].decode("utf-8", "ignore")

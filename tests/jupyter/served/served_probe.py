@@ -8,9 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 
-from jupyter_server.base.handlers import APIHandler
+from jupyter_server.auth.authorizer import Authorizer
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
+from jupyter_server.base.websocket import WebSocketMixin
 from tornado.iostream import StreamClosedError
-from tornado.web import authenticated
+from tornado.web import HTTPError, authenticated
+from tornado.websocket import WebSocketHandler
 
 events: dict = {}
 done: list = []
@@ -114,6 +117,71 @@ class Fail(APIHandler):
         raise RuntimeError("a secret of the server's: " + self.token)
 
 
+class Fault(APIHandler):
+    """Fails as servers of old did, which sent the traceback along, or as a plain handler does in debug mode."""
+
+    @authenticated
+    async def get(self, form):
+        self.set_status(500)
+        trace = 'Traceback (most recent call last):\n  File "secret.py"\n'
+        if form == "json":
+            self.finish({"message": "Unhandled error", "reason": None, "traceback": trace})
+        else:
+            self.set_header("Content-Type", "text/plain")
+            self.finish("It failed.\n" + trace)
+
+
+class Drip(APIHandler):
+    """Writes a drop, and once its event is set another one."""
+
+    @authenticated
+    async def get(self, name):
+        self.write("one")
+        await self.flush()
+        await _event(name).wait()
+        self.write("two")
+        await self.flush()
+        self.finish()
+
+
+class Talk(WebSocketMixin, WebSocketHandler, JupyterHandler):
+    """A WebSocket that says who called, repeats what it hears, and closes as it is told."""
+
+    async def get(self):
+        if self.current_user is None:
+            raise HTTPError(403)
+        self.set_cookie("talked", "1")
+        await super().get()
+
+    def get_compression_options(self):
+        return self.settings.get("websocket_compression_options")
+
+    def select_subprotocol(self, subprotocols):
+        return subprotocols[-1] if subprotocols else None
+
+    def open(self):
+        super().open()
+        self.write_message(json.dumps({"uri": self.request.uri, "cookie": self.request.headers.get("Cookie", "")}))
+
+    def on_message(self, message):
+        if isinstance(message, str) and message.startswith("close "):
+            _, code, reason = message.split(" ", 2)
+            self.close(int(code), reason)
+        else:
+            self.write_message(message, binary=isinstance(message, bytes))
+
+    def on_close(self):
+        done.append(f"closed {self.close_code} {self.close_reason}")
+        _event("closed").set()
+
+
+class ReadOnly(Authorizer):
+    """Lets nobody write."""
+
+    def is_authorized(self, handler, user, action, resource):
+        return action == "read"
+
+
 class Cookies(APIHandler):
     """Sets cookies."""
 
@@ -124,6 +192,13 @@ class Cookies(APIHandler):
         self.add_header("X-Many", "a")
         self.add_header("X-Many", "b")
         self.finish({})
+
+
+class Nobody(Authorizer):
+    """Lets nobody do anything but ask for the server's status, which tests wait for."""
+
+    def is_authorized(self, handler, user, action, resource):
+        return handler.request.path.endswith("/api/status")
 
 
 def _jupyter_server_extension_points():
@@ -142,6 +217,9 @@ def _load_jupyter_server_extension(app):
             (base + "probe/progress/(.*)", Progress),
             (base + "probe/redirect", Redirect),
             (base + "probe/fail", Fail),
+            (base + "probe/fault/(.*)", Fault),
+            (base + "probe/drip/(.*)", Drip),
+            (base + "probe/talk", Talk),
             (base + "probe/cookies", Cookies),
         ],
     )
