@@ -13,6 +13,7 @@
     ├── HostKeyError            host_key_*      the server's key is not the one we may trust
     ├── AuthenticationFailed    authentication_failed
     ├── ChannelRefused          channel_refused the VM is there but refused this stream
+    ├── ExtensionError          extension_*     the extension can't be put into, or out of, a Python on this computer
     └── GuestError              guest_*         the program on the VM could not do its work
         └── ServerError         server_*        Jupyter does not run, answer, or prove itself
 
@@ -125,6 +126,12 @@ class ChannelRefused(RemoteRuntimeError):
 
     code = "channel_refused"
     retryable = True
+
+
+class ExtensionError(RemoteRuntimeError):
+    """The extension could not be put into, switched in, or taken out of a Python on this computer."""
+
+    code = "extension_failed"
 
 
 class GuestError(RemoteRuntimeError):
