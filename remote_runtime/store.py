@@ -115,6 +115,8 @@ class Store:
                 return False
         except Timeout:
             return True
+        except OSError as error:
+            raise _unusable(path, error) from error
 
     def _read(self, path: Path) -> Remembered | None:
         try:
@@ -136,7 +138,10 @@ def parse_remembered(content: bytes) -> Remembered:
 
     Raises :class:`ValueError` if it is not ours.
     """
-    values = json.loads(content)
+    try:
+        values = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
     if not isinstance(values, dict) or not {"name", "provider"} <= values.keys():
         raise ValueError("it is not a description of a machine")
     known: dict[str, Any] = {name: value for name, value in values.items() if name in _FIELDS}

@@ -122,7 +122,7 @@ def links_of_page(body: bytes, content_type: str, url: str) -> list[Link]:
         parser.close()
         base = urljoin(url, parser.base)
         return [link for link in (_link(urljoin(base, href)) for href in parser.hrefs) if link is not None]
-    except (ValueError, TypeError, KeyError, AttributeError, AssertionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, AssertionError, RecursionError) as error:
         raise FetchError("refused", "{} is no page of a package index".format(redacted(url))) from error
 
 

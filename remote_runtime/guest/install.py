@@ -29,7 +29,8 @@ LOG_LINES = 40
 DESCRIBE_SECONDS = 30.0
 # Lines of the installers that tell a person nothing.
 DULL = re.compile(
-    r"\s*[+~-] |Using |Requirement already|  (Using cached|Downloading) |Looking in|Creating|Activate|\[notice\]"
+    r"\s*[+~-] |Using |Ignoring .* markers |Requirement already|  (Using cached|Downloading) "
+    r"|Looking in|Creating|Activate|\[notice\]"
 )
 
 
@@ -277,7 +278,7 @@ class _Work:
             lines.append(line)
             self.log.append(line)
             if not DULL.match(line):
-                self._say(line.strip())
+                self._say(line.strip().partition(" (from ")[0])
 
         status = child.run(argv, environ=environ, deadline=self._deadline, on_line=on_line)
         if status:

@@ -46,7 +46,7 @@ def proves(port: int, base_url: str, token: str, deadline: Deadline) -> bool:
     nonce = os.urandom(16).hex()
     status, body = get(port, "%sremote-runtime/proof?nonce=%s" % (base_url, nonce), deadline=deadline)
     if status not in (200, 404):
-        raise OSError("the server answered with status %d" % status)
+        raise OSError("it answered with status %d" % status)
     return status == 200 and hmac.compare_digest(body.strip(), proof(token, nonce).encode())
 
 

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 
 from .clock import Deadline
-from .plan import Found, usable
+from .plan import Found
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,16 +72,32 @@ def parse_answer(python: str, output: bytes) -> Found | None:
     return Found(python, *values) if all(isinstance(value, str) for value in values) else None
 
 
-def find(environ: Mapping[str, str], home: str, deadline: Deadline) -> Found | None:
-    """The first Python whose Jupyter we can use: of PATH, of the well-known places, of a login shell's PATH."""
+def find(environ: Mapping[str, str], home: str, deadline: Deadline) -> Iterator[Found]:
+    """The Pythons that run, each once: those of PATH, of the well-known places, of a login shell's PATH."""
     asked: set[str] = set()
     for python in _candidates(environ, home, deadline):
         if python not in asked:
             asked.add(python)
             found = ask(python, deadline)
-            if usable(found):
-                return found
-    return None
+            if found:
+                yield found
+
+
+def can_serve(python: str, deadline: Deadline) -> bool:
+    """Whether the Jupyter Server there can at least be imported."""
+    code = "import sys; sys.path.pop(0); import jupyter_server.serverapp"
+    try:
+        answer = subprocess.run(
+            [python, "-B", "-c", code],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=deadline.bounded(ASK_SECONDS),
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return answer.returncode == 0
 
 
 def locate(python: str, environ: Mapping[str, str], home: str) -> str:

@@ -105,6 +105,7 @@ def await_ready(
 
     GuestFailure ``server_died`` as soon as it ended, ``server_not_answering`` at the deadline.
     """
+    problem = ""
     while True:
         if (child.poll() is not None) if child else not alive(record):
             raise GuestFailure(
@@ -114,15 +115,15 @@ def await_ready(
                 log=log_tail(state, 40),
             )
         try:
-            if _is_ours(record) and _answers(record, token, deadline):
-                return
-        except (OSError, ValueError):
-            pass  # not yet
+            return _check_answer(record, token, deadline)
+        except (OSError, ValueError) as error:
+            if not problem or not deadline.passed:  # what the deadline itself cuts short says nothing
+                problem = getattr(error, "strerror", None) or str(error)
         if deadline.passed:
             raise GuestFailure(
                 "server_not_answering",
-                "The Jupyter server runs (pid %s) but does not answer" % record.get("pid"),
-                "Look at its log with remote-runtime logs; remote-runtime stop ends it.",
+                "The Jupyter server runs (pid %s) but does not answer as it should: %s" % (record.get("pid"), problem),
+                "Its log may say why: remote-runtime logs. To start it anew: remote-runtime stop, then connect again.",
                 retryable=True,
                 log=log_tail(state, 40),
             )
@@ -133,14 +134,22 @@ def _status(child: Popen[bytes] | None) -> str:
     return " (exit status %d)" % child.returncode if child and child.returncode is not None else ""
 
 
-def _answers(record: Record, token: str, deadline: Deadline) -> bool:
-    """Whether it proves itself and then accepts the token; it does not see the token before."""
+def _check_answer(record: Record, token: str, deadline: Deadline) -> None:
+    """Return if the server proves itself and then accepts the token, which it does not see before.
+
+    OSError or ValueError, which say what is wrong with the answer.
+    """
     port, base_url = int(record["port"]), record["base_url"]
     part = deadline.sooner(LOOK_SECONDS)
+    if not _is_ours(record):
+        raise OSError("it does not listen on port %d" % port)
     if not loopback.proves(port, base_url, token, part):
-        return False
+        raise OSError("what listens on port %d is not this server" % port)
     status, body = loopback.get(port, base_url + "api/status", token=token, deadline=part)
-    return status == 200 and isinstance(json.loads(body.decode()), dict)
+    if status != 200:
+        raise OSError("it answered with status %d" % status)
+    if not isinstance(json.loads(body.decode()), dict):
+        raise ValueError("its answer makes no sense")
 
 
 def stop(record: Record, deadline: Deadline) -> bool:

@@ -28,27 +28,46 @@ def start(request: dict[str, Any], context: Context) -> dict[str, Any]:
     root_dir = _root_dir(options["notebook_dir"], state.home)
     _settle_token(request, context)
     choice = _choose(options, context)
-    installed: list[str] = []
-    found, environment = choice.server, ""
-    if found is None:
-        found, environment, built = parts.own_environment(options["ui"], request["upgrade"], context)
-        installed += built
-    extension, unpacked = parts.unpack_extension(context)
-    installed += unpacked
+    extension, installed = parts.unpack_extension(context)
     record = {
         "base_url": plan.base_url(options["jupyter_args"]),
         "root_dir": root_dir,
-        "version": found.server,
-        "python": choice.kernel.executable if choice.kernel else found.executable,
         "extension": os.path.basename(extension),
-        "environment": environment,
         "options": options,
         "deaths": deaths,
     }
     _write_kernelspec(choice.kernel, context)
-    record = _launch(record, found, context, ours=bool(environment), kernel=choice.kernel is not None)
+    upgrade, theirs = request["upgrade"], choice.server
+    try:
+        record, built = _serve(record, choice, context, upgrade=upgrade)
+    except GuestFailure as failure:
+        # Only now is it looked at closely: that would cost every start the time of an import.
+        if failure.code != "server_died" or not theirs or probe.can_serve(theirs.executable, context.deadline):
+            raise
+        context.wire.say("The Jupyter in %s is broken, so it is left alone" % theirs.executable)
+        record, built = _serve(record, plan.Choice(None, choice.kernel), context, upgrade=upgrade)
     state.stopped = False
-    return describe(state, record, adopted=False, installed=tuple(installed), died=last_words)
+    return describe(state, record, adopted=False, installed=(*built, *installed), died=last_words)
+
+
+def _serve(
+    record: dict[str, Any], choice: plan.Choice, context: Context, *, upgrade: bool
+) -> tuple[dict[str, Any], list[str]]:
+    """Launch the server in the Python that was chosen, or in an environment of ours.
+
+    The complete record, and what had to be installed.
+    """
+    found, environment = choice.server, ""
+    installed: list[str] = []
+    if found is None:
+        found, environment, installed = parts.own_environment(record["options"]["ui"], upgrade, context)
+    record = {
+        **record,
+        "version": found.server,
+        "python": choice.kernel.executable if choice.kernel else found.executable,
+        "environment": environment,
+    }
+    return _launch(record, found, context, ours=bool(environment), kernel=choice.kernel is not None), installed
 
 
 def _mourn(request: dict[str, Any], context: Context) -> tuple[list[float], list[str]]:
@@ -100,7 +119,13 @@ def _choose(options: dict[str, Any], context: Context) -> plan.Choice:
         python = probe.locate(asked, environ, home)
         choice = plan.choose_jupyter(asked=asked, asked_found=probe.ask(python, deadline), found=None)
     else:
-        choice = plan.choose_jupyter(asked=None, asked_found=None, found=probe.find(environ, home, deadline))
+        found = None
+        for found in probe.find(environ, home, deadline):
+            if plan.usable(found):
+                break
+            if found.server:
+                context.wire.say("Jupyter Server %s in %s is too old" % (found.server, found.executable))
+        choice = plan.choose_jupyter(asked=None, asked_found=None, found=found)
     if choice.server:
         context.wire.say("Found Jupyter Server %s in %s" % (choice.server.server, choice.server.executable))
     return choice
@@ -169,10 +194,16 @@ def _start_on(
     command = config.command(found.executable, record["options"]["jupyter_args"], borrowed=not ours)
     child = server.spawn(state, command, environ, context.users_umask)
     record = {**record, "pid": child.pid, "started": processes.started(child.pid), "port": port}
+    former = state.record().get("options", {})
     # Written before it runs: if we are cut off now, the next connect finds it and waits for it.
     state.write_record(record)
     server.release(child)
-    server.await_ready(state, record, state.token(), context.deadline.sooner(server.START_SECONDS), child)
+    try:
+        server.await_ready(state, record, state.token(), context.deadline.sooner(server.START_SECONDS), child)
+    except GuestFailure as failure:
+        if failure.code == "server_died":  # perhaps of its options, which nobody shall get without asking for them
+            state.write_record({**record, "options": former})
+        raise
     return record
 
 

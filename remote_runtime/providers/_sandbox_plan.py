@@ -53,7 +53,7 @@ def parse_state(content: bytes) -> State:
         values = json.loads(content)
         kind, version, pid = values["kind"], values["version"], values["pid"]
         started, port = float(values["started"]), values["port"]
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return State()
     well = kind in ("openssh", "asyncssh") and isinstance(version, str) and type(pid) is int and type(port) is int
     return State(kind, version, pid, started, port) if well and pid >= 0 and 0 <= port < 65536 else State()

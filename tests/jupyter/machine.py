@@ -11,6 +11,8 @@ from pathlib import Path
 
 from remote_runtime import bootstrap
 from remote_runtime._threads import Deadline
+from remote_runtime.events import Event
+from remote_runtime.model import ServerOptions
 from remote_runtime.ssh import connect
 from tests.openssh import Sshd, run_sshd
 
@@ -44,16 +46,27 @@ class Machine:
         known = (f"[{endpoint.host}]:{endpoint.port} {key}\n" for key in self.sshd.files.host_keys)
         (directory / "known_hosts").write_text("".join(known))
 
+    def start_jupyter(self) -> None:
+        """Let the server run there: whoever logs in to this home adopts it."""
+        with connect(self.sshd.endpoint(), ask=None, on_event=_ignore, deadline=Deadline(60)) as connection:
+            bootstrap.ensure_server(
+                connection, ServerOptions(), token="", restart=True, on_event=_ignore, deadline=Deadline(60)
+            )
+
     def stop_jupyter(self) -> None:
         """Stop the server that runs there, if one does."""
-        with connect(self.sshd.endpoint(), ask=None, on_event=lambda event: None, deadline=Deadline(30)) as connection:
+        with connect(self.sshd.endpoint(), ask=None, on_event=_ignore, deadline=Deadline(30)) as connection:
             bootstrap.stop_server(connection, Deadline(30))
 
 
+def _ignore(event: Event) -> None:
+    """Nobody listens."""
+
+
 @contextmanager
-def machine_with_jupyter(directory: Path) -> Iterator[Machine]:
-    """Such a machine, for as long as the block lasts; its Jupyter is stopped at the end."""
-    with run_sshd(directory, environment={"PATH": PATH_WITH_JUPYTER}) as sshd:
+def machine_with_jupyter(directory: Path, path: str = PATH_WITH_JUPYTER) -> Iterator[Machine]:
+    """Such a machine, for as long as the block lasts; its Jupyter, found on ``path``, is stopped at the end."""
+    with run_sshd(directory, environment={"PATH": path}) as sshd:
         machine = Machine(sshd)
         try:
             yield machine

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import ensurepip
 import hashlib
 import json
+import re
 import ssl
 import threading
 import zipfile
@@ -18,6 +20,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 
 @cache
@@ -59,6 +64,38 @@ def bundled_pip() -> Path:
     pytest.skip("this Python brings no pip")
 
 
+def make_authority(directory: Path) -> tuple[Path, ssl.SSLContext]:
+    """The certificate of an authority that nobody knows, and the context of a server that it vouches for."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("Test CA", "localhost")]
+    paths = []
+    for key, name in zip(keys, names, strict=True):
+        is_authority = name == names[0]
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(names[0])
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .sign(keys[0], hashes.SHA256())
+        )
+        paths.append(directory / f"certificate-{len(paths)}.pem")
+        paths[-1].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = directory / "key.pem"
+    kind = serialization.PrivateFormat.PKCS8
+    private.write_bytes(keys[1].private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(paths[1], private)
+    return paths[0], context
+
+
 @dataclass
 class LocalIndex:
     """What the server serves, and how it behaves; ``asked`` are the paths that it was asked for.
@@ -80,7 +117,7 @@ class LocalIndex:
         self.wheels.update({path.name: path for path in paths})
 
     def page(self, project: str) -> tuple[str, bytes] | None:
-        paths = [path for name, path in self.wheels.items() if name.split("-")[0].replace("_", "-") == project]
+        paths = [path for name, path in self.wheels.items() if _project(name) == project]
         if not paths:
             return None
         if self.pages_in_html:
@@ -92,6 +129,11 @@ class LocalIndex:
         ]
         page = {"meta": {"api-version": "1.0"}, "name": project, "files": files}
         return "application/vnd.pypi.simple.v1+json", json.dumps(page).encode()
+
+
+def _project(wheel: str) -> str:
+    """The name by which an index knows the project that a wheel is of."""
+    return re.sub(r"[-_.]+", "-", wheel.split("-")[0]).lower()
 
 
 @contextmanager
@@ -134,6 +176,7 @@ def serving(tls: ssl.SSLContext | None = None) -> Iterator[LocalIndex]:
     class Server(ThreadingHTTPServer):
         daemon_threads = False
         block_on_close = True
+        request_queue_size = 128  # installers come with many connections at once
 
         def handle_error(self, request: object, client_address: object) -> None:
             pass  # a client that hangs up, or does not trust the certificate, is what some tests are about

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import shutil
 import socket
@@ -21,7 +20,15 @@ import pytest
 
 from remote_runtime.guest import child, install, installers, pins
 from remote_runtime.guest.pipconf import PipConfig
-from tests.jupyter.packages import LocalIndex, bundled_pip, make_uv_wheel, make_wheel, serving, sha256
+from tests.jupyter.packages import (
+    LocalIndex,
+    bundled_pip,
+    make_authority,
+    make_uv_wheel,
+    make_wheel,
+    serving,
+    sha256,
+)
 
 SECONDS = 60.0
 
@@ -298,39 +305,7 @@ def test_an_index_url_with_a_password_stays_out_of_argv(machine: Machine) -> Non
 
 @pytest.fixture
 def authority(tmp_path: Path) -> tuple[Path, ssl.SSLContext]:
-    """The certificate of an authority that nobody knows, and the context of a server that it vouches for."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    now = datetime.datetime.now(datetime.timezone.utc)
-    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
-    names = [x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)]) for name in ("Test CA", "localhost")]
-    paths = []
-    for key, name in zip(keys, names, strict=True):
-        is_authority = name == names[0]
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(names[0])
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(keys[0].public_key()), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-            .sign(keys[0], hashes.SHA256())
-        )
-        paths.append(tmp_path / f"certificate-{len(paths)}.pem")
-        paths[-1].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = tmp_path / "key.pem"
-    kind = serialization.PrivateFormat.PKCS8
-    private.write_bytes(keys[1].private_bytes(serialization.Encoding.PEM, kind, serialization.NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(paths[1], private)
-    return paths[0], context
+    return make_authority(tmp_path)
 
 
 def test_an_unknown_certificate_is_named_as_the_reason(

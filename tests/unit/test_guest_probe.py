@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote_runtime.guest import probe
+from remote_runtime.guest import plan, probe
 from remote_runtime.guest.clock import Deadline
 from remote_runtime.guest.plan import Found
 from tests.pythons import python
@@ -114,7 +114,7 @@ class Vm:
         self.environ = {"HOME": str(self.home), "PATH": str(self.bin), "SHELL": "/bin/sh"}
 
     def find(self) -> str:
-        found = probe.find(self.environ, str(self.home), Deadline(20))
+        found = next(filter(plan.usable, probe.find(self.environ, str(self.home), Deadline(20))), None)
         return found.executable if found else ""
 
 
