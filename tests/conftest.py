@@ -8,7 +8,14 @@ import pytest
 
 from remote_runtime.settings import Settings
 
-pytest_plugins = ["tests.leaks", "tests.openssh", "tests.netlab", "tests.guest_coverage"]
+pytest_plugins = [
+    "tests.leaks",
+    "tests.openssh",
+    "tests.netlab",
+    "tests.guest_coverage",
+    "tests.faults.person",
+    "tests.faults.rough",
+]
 
 _SPOILS = ("REMOTE_RUNTIME_", "SSH_", "XDG_", "JUPYTER", "IPYTHON", "CLOUDSDK_", "GOOGLE_")
 """Variables of the developer's own environment that would change what a test sees, by prefix."""

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -44,14 +44,17 @@ def json_lines(text: str) -> list[dict[str, Any]]:
 
 
 class Running:
-    """A command that goes on, its output in files so that no pipe can fill up."""
+    """A command that goes on, its output in files so that no pipe can fill up.
 
-    def __init__(self, directory: Path, *arguments: str, **environment: str) -> None:
+    ``through`` is a command that becomes it, such as one that takes rights away.
+    """
+
+    def __init__(self, directory: Path, *arguments: str, through: Sequence[str] = (), **environment: str) -> None:
         self.out_file, self.err_file = directory / "stdout", directory / "stderr"
         directory.mkdir()
         with self.out_file.open("wb") as out, self.err_file.open("wb") as err:
             self.process = subprocess.Popen(
-                [*COMMAND, *arguments],
+                [*through, *COMMAND, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

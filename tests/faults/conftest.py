@@ -17,6 +17,13 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         yield machine
 
 
+@pytest.fixture(scope="module")
+def warm(machine: Machine) -> Machine:
+    """The same machine, whose Jupyter runs: a login to its home finds it, however it gets there."""
+    machine.start_jupyter()
+    return machine
+
+
 @pytest.fixture
 def user(machine: Machine, settings: Settings) -> Settings:
     """The settings of somebody who has logged in to it before."""
