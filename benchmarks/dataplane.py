@@ -15,26 +15,36 @@ import importlib.util
 import json
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.environment import describe
 from benchmarks.forwarders import KINDS, Forwarder, forwarder
-from benchmarks.netlab import Netlab, servers, unavailable
+from benchmarks.netlab import Namespace, Netlab, servers, unavailable
 from tests.netlab import FarSshd
-from tests.openssh import prepare
+from tests.openssh import Sshd, prepare, run_sshd
 
 MB = 1_000_000
 OURS = ("lean", "stock")
 REFERENCE = "openssh"
 
+
+class Here:
+    """This machine's own network, as a place like one end of a line."""
+
+    popen = staticmethod(subprocess.Popen)
+    in_namespace = staticmethod(nullcontext)
+
+
+Place = Namespace | Here
 Measure = Callable[["Bench"], dict[str, float]]
 
 
@@ -42,21 +52,21 @@ Measure = Callable[["Bench"], dict[str, float]]
 class Bench:
     """What a measurement has: the line, the forwarder, and a way to its byte server."""
 
-    lab: Netlab
+    place: Place
     forwarder: Forwarder
 
     def dial(self) -> Any:
         """A new client of the forwarded port."""
-        return servers.connect(self.lab.near, ("127.0.0.1", self.forwarder.port), timeout=120)
+        return servers.connect(self.place, ("127.0.0.1", self.forwarder.port), timeout=120)
 
 
 @dataclass(frozen=True)
 class Figure:
-    """``line``: Netlab's settings.  ``better`` is +1 where more is better, -1 where less is; ``reach`` is the ratio to
+    """``line``: Netlab's settings; None for this machine's own loopback.  ``better`` is +1 where more is better, -1 where less is; ``reach`` is the ratio to
     OpenSSH that is promised, by what is measured."""
 
     text: str
-    line: dict[str, Any]
+    line: dict[str, Any] | None
     measure: Measure
     better: dict[str, int]
     reach: dict[str, float]
@@ -258,20 +268,20 @@ FIGURES: dict[str, Figure] = {
         {"p50_ms": 0.8},
     ),
     "loopback_download": Figure(
-        "1 GB down on a line without delay",
-        {},
+        "1 GB down on loopback",
+        None,
         megabytes_per_second(servers.download, 1000),
         {"mb_per_s": 1, "cpu_s_per_gb": -1},
         {"mb_per_s": 1.2},
     ),
     "loopback_upload": Figure(
-        "1 GB up on a line without delay",
-        {},
+        "1 GB up on loopback",
+        None,
         megabytes_per_second(servers.upload, 1000),
         {"mb_per_s": 1, "cpu_s_per_gb": -1},
         {"mb_per_s": 1.2},
     ),
-    "idle_2000": Figure("2,000 idle connections", {}, idle(2000), {"mb": -1}, {}),
+    "idle_2000": Figure("2,000 idle connections", None, idle(2000), {"mb": -1}, {}),
     "short_5000": Figure(
         "5,000 short connections, 50 at a time, 1 % loss",
         {"rtt_ms": 2, "loss": 0.01},
@@ -315,12 +325,12 @@ def available(kind: str) -> bool:
 def compare(figure: Figure, kinds: Sequence[str], rounds: int) -> dict[str, Any]:
     """The medians of all contenders, with every single value, and their ratios to OpenSSH's."""
     values: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    with laboratory(figure) as (lab, sshd, far_port):
+    with laboratory(figure) as (place, sshd, far_port):
         for _ in range(rounds):
             for kind in kinds:
                 try:
-                    with forwarder(kind, sshd, far_port, lab.near) as running:
-                        values[kind].append(figure.measure(Bench(lab, running)))
+                    with forwarder(kind, sshd, far_port, place) as running:
+                        values[kind].append(figure.measure(Bench(place, running)))
                 except (OSError, servers.WrongBytes) as error:
                     if kind in OURS:
                         raise
@@ -340,16 +350,21 @@ def compare(figure: Figure, kinds: Sequence[str], rounds: int) -> dict[str, Any]
 
 
 @contextmanager
-def laboratory(figure: Figure) -> Iterator[tuple[Netlab, FarSshd, int]]:
-    """The line of a figure, with an SSH server and a byte server at its far end."""
-    with tempfile.TemporaryDirectory() as directory, Netlab(**figure.line) as lab:
-        files = prepare(Path(directory) / "sshd", ListenAddress="0.0.0.0", MaxSessions="10000", LogLevel="INFO")
-        sshd = FarSshd(files, lab)
-        try:
-            with servers.run_server(lab.far) as far_port:
-                yield lab, sshd, far_port
-        finally:
-            sshd.stop()
+def laboratory(figure: Figure) -> Iterator[tuple[Place, Sshd, int]]:
+    """The near end of a figure's line, with an SSH server and a byte server at the far end; or all of it here."""
+    options = {"MaxSessions": "10000", "LogLevel": "INFO"}
+    with tempfile.TemporaryDirectory() as directory:
+        if figure.line is None:
+            with run_sshd(Path(directory) / "sshd", **options) as here, servers.run_server(Here()) as port:
+                yield Here(), here, port
+            return
+        with Netlab(**figure.line) as lab:
+            sshd = FarSshd(prepare(Path(directory) / "sshd", ListenAddress="0.0.0.0", **options), lab)
+            try:
+                with servers.run_server(lab.far) as port:
+                    yield lab.near, sshd, port
+            finally:
+                sshd.stop()
 
 
 def _medians(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -21,8 +21,8 @@ from typing import Any
 
 import psutil
 
-from benchmarks.netlab import Namespace
 from remote_runtime._threads import Deadline
+from remote_runtime.ssh.transport import Kind
 from tests.openssh import Sshd
 
 KINDS = ("lean", "stock", "openssh", "asyncssh", "sshtunnel")
@@ -45,8 +45,8 @@ class Forwarder:
 
 
 @contextlib.contextmanager
-def forwarder(kind: str, sshd: Sshd, far_port: int, place: Namespace | None = None) -> Iterator[Forwarder]:
-    """A forwarder of that kind in the network namespace ``place`` (None: here), for the block."""
+def forwarder(kind: str, sshd: Sshd, far_port: int, place: Any) -> Iterator[Forwarder]:
+    """A forwarder of that kind at ``place``, which can start processes as a Namespace does; for the block."""
     endpoint = sshd.endpoint()
     known_hosts = sshd.files.directory / "known_hosts"
     names = f"[{endpoint.host}]:{endpoint.port},{endpoint.host}"
@@ -54,8 +54,7 @@ def forwarder(kind: str, sshd: Sshd, far_port: int, place: Namespace | None = No
     where = [endpoint.host, str(endpoint.port), endpoint.user, str(sshd.files.client_key), str(known_hosts)]
     argv = [sys.executable, "-m", "benchmarks.forwarders", kind, *where, str(far_port)]
     pipe = subprocess.PIPE
-    popen: Any = place.popen if place else subprocess.Popen
-    with popen(argv, cwd=_PROJECT, stdin=pipe, stdout=pipe, text=True) as process:
+    with place.popen(argv, cwd=_PROJECT, stdin=pipe, stdout=pipe, text=True) as process:
         try:
             port = int(process.stdout.readline())
             used = psutil.Process(process.pid)
@@ -73,7 +72,7 @@ def main() -> None:
     """Forward, as the module's text says."""
     kind, host, port, user, key, known_hosts, far_port = sys.argv[1:]
     where = (host, int(port), user, key, known_hosts, int(far_port))
-    if kind in ("lean", "stock"):
+    if kind == "lean" or kind == "stock":
         ours(kind, *where)
     elif kind == "asyncssh":
         asyncio.run(by_asyncssh(*where))
@@ -81,7 +80,7 @@ def main() -> None:
         {"openssh": by_openssh, "sshtunnel": by_sshtunnel}[kind](*where)
 
 
-def ours(kind: str, host: str, port: int, user: str, key: str, known_hosts: str, far_port: int) -> None:
+def ours(kind: Kind, host: str, port: int, user: str, key: str, known_hosts: str, far_port: int) -> None:
     """By this project, as ``connect`` does it: the bootstrap's exec comes before any stream."""
     from remote_runtime import ssh
     from remote_runtime.forward import LocalForward, listen

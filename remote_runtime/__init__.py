@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from remote_runtime.errors import RemoteRuntimeError
     from remote_runtime.events import Event
     from remote_runtime.model import Forward, Instance, ServerInfo, ServerOptions
+    from remote_runtime.providers.gce.options import GceOptions
+    from remote_runtime.providers.gce.spec import GceSpec, Gpu
     from remote_runtime.settings import Settings
 
 __version__ = "0.1.0"
@@ -28,12 +30,18 @@ _HOMES = {
     "Instance": "model",
     "ServerInfo": "model",
     "ServerOptions": "model",
+    "GceOptions": "providers.gce.options",
+    "GceSpec": "providers.gce.spec",
+    "Gpu": "providers.gce.spec",
     "Settings": "settings",
 }
 
 __all__ = [
     "Event",
     "Forward",
+    "GceOptions",
+    "GceSpec",
+    "Gpu",
     "Instance",
     "RemoteRuntimeError",
     "Runtime",

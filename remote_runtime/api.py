@@ -19,12 +19,18 @@ from remote_runtime.forward import Listener, LocalForward, listen
 from remote_runtime.link import Link
 from remote_runtime.model import Forward, Instance, Question, Remembered, ServerInfo, ServerOptions
 from remote_runtime.providers import load_provider
+from remote_runtime.providers.gce.options import GceOptions
+from remote_runtime.providers.gce.spec import GceSpec
 from remote_runtime.settings import Settings
 from remote_runtime.ssh import Connection
 from remote_runtime.ssh.config import lookup
 from remote_runtime.store import Store
 
 DEFAULT_PORT = 8888
+OLD_PAGES = (
+    "Pages that are still open at the old URL now talk to that program, and show it the token: "
+    "if it is not yours, connect again with --new-token."
+)
 FORWARD_HINT = "Give the forward another local port: -L PORT:HOST:PORT."
 
 
@@ -32,6 +38,10 @@ def connect(
     instance: str,
     *,
     provider: str = "gce",
+    zone: str | None = None,
+    project: str | None = None,
+    create: GceSpec | None = None,
+    gce: GceOptions | None = None,
     user: str | None = None,
     host_key: str | None = None,
     local_port: int | Literal["auto"] | None = None,
@@ -49,8 +59,10 @@ def connect(
     the one that runs, forwards a local port to it, and makes one request through all of that.
 
     machine
-        ``provider`` finds ``instance``: ``sandbox`` (made if it is missing) or ``ssh`` (an ssh_config alias or
-        ``user@host[:port]``).
+        ``provider`` finds ``instance``: ``gce`` (a VM of Google Compute Engine, started if need be), ``ssh`` (an
+        ssh_config alias or ``user@host[:port]``) or ``sandbox`` (made if it is missing).  For a VM, ``gce`` says where
+        it is, how to get there, and whether it may be made or started again; ``zone``, ``project`` and ``create`` (the
+        VM to make if there is none) are short for the fields of these names.
     login
         ``user`` on the machine; ``host_key`` (``SHA256:...``) is the one host key to accept; ``ask(prompt, echo)``
         puts a question to a person, and without it nothing is ever asked.
@@ -79,11 +91,21 @@ def connect(
             (forward, opened.enter_context(listen(forward.local_port, hint=FORWARD_HINT))) for forward in forwards
         ]
         with step(on_event, "instance", f"Finding {instance}"):
-            found = load_provider(provider, settings, lookup=partial(lookup, user=user, host_key=host_key))
-            machine = found.ensure(instance, deadline, on_event)
+            wanted = _options(gce or GceOptions(), zone, project, create)
+            wanted = dataclasses.replace(wanted, user=user, host_key=host_key, ask=ask)
+            look_up = partial(lookup, user=user, host_key=host_key)
+            machine = load_provider(provider, settings, lookup=look_up, gce=wanted).ensure(instance, deadline, on_event)
         prepare = _Preparation(server or ServerOptions(), known.token, new_token, on_event)
         link = opened.enter_context(
-            Link(instance, resolve=machine.resolve, prepare=prepare, ask=ask, on_event=on_event, deadline=deadline)
+            Link(
+                instance,
+                resolve=machine.resolve,
+                judge=machine.judge,
+                prepare=prepare,
+                ask=ask,
+                on_event=on_event,
+                deadline=deadline,
+            )
         )
         if not known.token:
             on_event(Notice("first_connection", f"Code in a notebook can do anything on {instance} that you can."))
@@ -191,6 +213,12 @@ class _Preparation:
         return self._sentinel is not None and self._sentinel.stands
 
 
+def _options(gce: GceOptions, zone: str | None, project: str | None, create: GceSpec | None) -> GceOptions:
+    """The options with what was said beside them, which is stronger."""
+    zones = (zone,) if zone else gce.zones
+    return dataclasses.replace(gce, zones=zones, project=project or gce.project, create=create or gce.create)
+
+
 def candidate_ports(wanted: int | Literal["auto"] | None, last: int) -> list[int]:
     """The local ports to try in order (0: any free one).
 
@@ -214,6 +242,8 @@ def _listen(wanted: int | Literal["auto"] | None, last: int, on_event: EventSink
             continue
         if taken:
             text = f"{taken.message}: using port {listener.port} instead."
+            if last:
+                text += f" {OLD_PAGES}"
             on_event(Notice("port_changed", text, "warning" if last else "info"))
         return listener
     raise AssertionError("unreachable: any free port can be bound, or the error is raised")

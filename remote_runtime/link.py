@@ -11,16 +11,18 @@ import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
+from typing import Optional
 
 from remote_runtime import recovery, ssh
 from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.errors import NetworkError, RemoteRuntimeError
 from remote_runtime.events import EventSink, LinkChanged, LinkState, step
-from remote_runtime.model import Endpoint, Question, ServerInfo
+from remote_runtime.model import Endpoint, Question, ServerInfo, no_second_try
 from remote_runtime.recovery import Down, Over, Up
 from remote_runtime.stream import Sink, Stream
 
 Resolve = Callable[[Deadline], Endpoint]
+Judge = Callable[[Optional[RemoteRuntimeError], Deadline], None]
 Prepare = Callable[[ssh.Connection, Deadline], ServerInfo]
 
 PROBE_EVERY_SECONDS = 1.0
@@ -41,7 +43,9 @@ ATTEMPT_SECONDS = 180.0
 class Link:
     """Keeps one connection up; connected and prepared when constructed.
 
-    ``name`` is for messages.  ``ask`` may be used by the first login only: later nobody may be there to answer.
+    ``name`` is for messages.  ``judge`` hears how each login went, and decides whether one that failed is worth another
+    attempt at once (see :class:`.Instance`).  ``ask`` may be used by the first login only: later nobody may be there to
+    answer.
     Raises what ``resolve``, the login and ``prepare`` raise.
     """
 
@@ -50,6 +54,7 @@ class Link:
         name: str,
         *,
         resolve: Resolve,
+        judge: Judge = no_second_try,
         prepare: Prepare,
         ask: Question | None,
         on_event: EventSink,
@@ -57,6 +62,7 @@ class Link:
     ) -> None:
         self._name = name
         self._resolve = resolve
+        self._judge = judge
         self._prepare = prepare
         self._on_event = on_event
         self._unlocked = ssh.Unlocked()
@@ -227,13 +233,16 @@ class Link:
 
     def _log_in(self, ask: Question | None, deadline: Deadline, seconds: float | None = None) -> ssh.Connection:
         """A new connection to where the machine is now; ``seconds`` bound the login alone."""
-        endpoint = self._resolve(deadline)
-        began = time.monotonic()
-        connection = ssh.connect(
-            endpoint, ask=ask, on_event=self._on_event, deadline=deadline.sooner(seconds), unlocked=self._unlocked
-        )
-        self._usual_login = time.monotonic() - began
-        return connection
+
+        def attempt(endpoint: Endpoint) -> ssh.Connection:
+            began = time.monotonic()
+            connection = ssh.connect(
+                endpoint, ask=ask, on_event=self._on_event, deadline=deadline.sooner(seconds), unlocked=self._unlocked
+            )
+            self._usual_login = time.monotonic() - began
+            return connection
+
+        return log_in(self._resolve, attempt, self._judge, deadline)
 
     def _old_is_back(self) -> bool:
         """Whether the connection that was suspected dead has answered after all."""
@@ -277,6 +286,21 @@ class Link:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def log_in(
+    resolve: Resolve, attempt: Callable[[Endpoint], ssh.Connection], judge: Judge, deadline: Deadline
+) -> ssh.Connection:
+    """Log in where ``resolve`` says, again as long as ``judge`` lets another attempt be made."""
+    while True:
+        endpoint = resolve(deadline)
+        try:
+            connection = attempt(endpoint)
+        except RemoteRuntimeError as error:
+            judge(error, deadline)
+        else:
+            judge(None, deadline)
+            return connection
 
 
 def _told(before: recovery.State, status: recovery.State, now: float) -> LinkChanged:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from remote_runtime import bootstrap
 from remote_runtime._threads import Deadline
@@ -23,7 +23,8 @@ from remote_runtime.settings import Settings
 from remote_runtime.store import Store
 
 if TYPE_CHECKING:
-    from remote_runtime.providers import Provider
+    from remote_runtime.providers import Change, Provider
+    from remote_runtime.providers.gce.options import GceOptions
     from remote_runtime.ssh import Connection
 
 USUAL_PROVIDER = "gce"
@@ -66,7 +67,8 @@ class MachineStatus:
 class Machine:
     """One machine, by its name at its provider.
 
-    ``user`` as for :func:`remote_runtime.api.connect`; ``ask`` may be asked for passphrases (None: nobody is there).
+    ``gce`` and ``user`` as for :func:`remote_runtime.api.connect`; ``ask`` may be asked for passphrases (None:
+    nobody is there).
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class Machine:
         name: str,
         *,
         provider: str = USUAL_PROVIDER,
+        gce: GceOptions | None = None,
         user: str | None = None,
         settings: Settings | None = None,
         ask: Question | None = None,
@@ -84,6 +87,7 @@ class Machine:
         self.settings = settings or Settings.load()
         self.store = Store(self.settings.state_dir)
         self._user = user
+        self._gce = gce
         self._ask = ask
         self._on_event = on_event
 
@@ -121,7 +125,7 @@ class Machine:
         """
         deadline = Deadline(timeout)
         summary = self.summary()
-        instance = self._find()
+        instance = self._find(deadline)
         answers = _answers(summary, deadline) if summary.state == "connected" else None
         server, problem = None, None
         if instance.state not in ("stopped", "stopping"):
@@ -137,7 +141,7 @@ class Machine:
         """The newest ``lines`` of the Jupyter server's log."""
         deadline = Deadline(timeout)
         title = f"Reading Jupyter's log on {self.name}"
-        with self._login(self._running(), deadline, "logs", title) as connection:
+        with self._login(self._running(deadline), deadline, "logs", title) as connection:
             return bootstrap.server_log(connection, deadline, lines=lines)
 
     # -- ending -----------------------------------------------------------------------------------------------------
@@ -181,7 +185,7 @@ class Machine:
         """:meth:`stop` with a deadline, which another thread may cancel."""
         if machine:
             self.check_verb("stop")  # before anything is ended
-        instance = self._find()
+        instance = self._find(deadline)
         self._disconnect(deadline)
         ran = False
         if instance.state not in ("stopped", "stopping"):
@@ -205,49 +209,63 @@ class Machine:
         if refusal:
             raise refusal
 
-    def delete(self, *, timeout: float = 60) -> None:
-        """Delete the machine and all that is on it.
+    def delete(self, *, keep_disks: bool = False, timeout: float = 60) -> None:
+        """Delete the machine, and all that is on it unless ``keep_disks``.
 
         Its port and token stay remembered, so that a machine made anew under its name gets the same URL.
         """
         deadline = Deadline(timeout)
-        self._find()
+        self._find(deadline)
         self._disconnect(deadline)
         with step(self._on_event, "machine", f"Deleting {self.name}"):
-            self._provider().delete(self.name, deadline)
+            self._provider().delete(self.name, deadline, keep_disks=keep_disks)
 
     def uninstall(self, *, timeout: float = 60) -> list[str]:
         """Remove all of ours from the machine, and what this host remembers of it; return what was removed."""
         deadline = Deadline(timeout)
-        instance = self._running()
+        instance = self._running(deadline)
         self._disconnect(deadline)
         title = f"Removing what remote-runtime put on {self.name}"
         with self._login(instance, deadline, "uninstall", title) as connection:
             removed = bootstrap.uninstall(connection, deadline)
+        self._provider().forget(self.name, deadline)
         self.store.forget(self.provider, self.name)
         return removed
 
     # -- making -----------------------------------------------------------------------------------------------------
 
-    def create(self, *, timeout: float = 60) -> Instance:
-        """Make the machine, running."""
+    def create(self, spec: InstanceSpec | None = None, *, timeout: float = 60) -> Instance:
+        """Make the machine, running; ``spec`` says what it shall be (None: the usual)."""
         with step(self._on_event, "machine", f"Creating {self.name}"):
-            return self._provider().create(InstanceSpec(self.name), Deadline(timeout))
+            return self._provider().create(spec or InstanceSpec(self.name), Deadline(timeout))
+
+    def creation_request(self, spec: InstanceSpec, *, timeout: float = 60) -> dict[str, Any]:
+        """The request by which :meth:`create` would make it; nothing is made."""
+        return self._provider().creation_request(spec, Deadline(timeout))
 
     def start(self, *, timeout: float = 60) -> Instance:
         """Start the machine (its Jupyter server is started by connect)."""
         with step(self._on_event, "machine", f"Starting {self.name}"):
             return self._provider().start(self.name, Deadline(timeout))
 
+    def change(self, verb: Change, *, timeout: float = 60) -> Instance:
+        """Suspend, resume or reset the machine."""
+        self.check_verb(verb)
+        words = {"suspend": "Suspending", "resume": "Resuming", "reset": "Resetting"}[verb]
+        with step(self._on_event, "machine", f"{words} {self.name}"):
+            return self._provider().change(verb, self.name, Deadline(timeout))
+
     # -- helpers ----------------------------------------------------------------------------------------------------
 
     def _provider(self) -> Provider:
+        from remote_runtime.providers.gce.options import GceOptions
         from remote_runtime.ssh.config import lookup
 
-        return load_provider(self.provider, self.settings, lookup=partial(lookup, user=self._user))
+        gce = replace(self._gce or GceOptions(), user=self._user, ask=self._ask)
+        return load_provider(self.provider, self.settings, lookup=partial(lookup, user=self._user), gce=gce)
 
-    def _find(self) -> Instance:
-        instance = self._provider().find(self.name)
+    def _find(self, deadline: Deadline) -> Instance:
+        instance = self._provider().find(self.name, deadline)
         if instance is None:
             raise InstanceError(
                 f"There is no machine {self.name} at the provider {self.provider}",
@@ -255,8 +273,8 @@ class Machine:
             )
         return instance
 
-    def _running(self) -> Instance:
-        instance = self._find()
+    def _running(self, deadline: Deadline) -> Instance:
+        instance = self._find(deadline)
         if instance.state in ("stopped", "stopping"):
             start = "remote-runtime start, with the same name and options."
             if self.provider == "sandbox":
@@ -272,10 +290,11 @@ class Machine:
     def _login(self, instance: Instance, deadline: Deadline, name: str, title: str) -> Iterator[Connection]:
         """A connection for what the block does there, which is told as the step ``name``."""
         from remote_runtime import ssh
+        from remote_runtime.link import log_in
 
         with step(self._on_event, "ssh", f"Logging in to {self.name}"):
-            endpoint = instance.resolve(deadline)
-            connection = ssh.connect(endpoint, ask=self._ask, on_event=self._on_event, deadline=deadline)
+            attempt = partial(ssh.connect, ask=self._ask, on_event=self._on_event, deadline=deadline)
+            connection = log_in(instance.resolve, attempt, instance.judge, deadline)
         with connection, step(self._on_event, name, title):
             yield connection
 

@@ -6,6 +6,7 @@ Everything here is synchronous, bounded by a ``timeout`` in seconds, prints noth
 from __future__ import annotations
 
 import queue
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -41,6 +42,41 @@ def list_machines(settings: Settings | None = None) -> list[MachineSummary]:
     return [
         Machine(name, provider=provider, settings=settings).summary() for provider, name in known_machines(settings)
     ]
+
+
+@dataclass(frozen=True)
+class ListedVm:
+    """A VM of Google Compute Engine: ``age`` is how long it runs or exists, ``owner`` what its label says."""
+
+    name: str
+    zone: str
+    status: str
+    age: str
+    address: str
+    owner: str
+
+
+@dataclass(frozen=True)
+class Vms:
+    """The VMs of a project, and the zones that could not be asked."""
+
+    project: str
+    vms: tuple[ListedVm, ...]
+    unreachable: tuple[str, ...]
+
+
+def list_vms(*, project: str | None = None, timeout: float = 60, settings: Settings | None = None) -> Vms:
+    """The VMs of a project of Google Cloud, in all zones; ``project``: None for gcloud's."""
+    from remote_runtime.providers.gce import GceOptions, GceProvider
+    from remote_runtime.providers.gce.finding import is_about
+
+    provider = GceProvider(settings or Settings.load(), GceOptions(project=project))
+    found, now = provider.vms(Deadline(timeout)), time.time()
+    listed = tuple(
+        ListedVm(vm.name, vm.zone, vm.status, is_about(vm, now), vm.external or vm.internal, vm.owner)
+        for vm in found.vms
+    )
+    return Vms(provider.project, listed, found.unreachable)
 
 
 @dataclass(frozen=True)

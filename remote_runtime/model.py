@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from remote_runtime._threads import Deadline
+from remote_runtime.errors import RemoteRuntimeError
 
 Question = Callable[[str, bool], str]
 """Asks the person: ``ask(prompt, echo) -> answer``.  The library itself never prompts; None means non-interactive."""
@@ -125,12 +126,19 @@ class InstanceSpec:
     name: str
 
 
+def no_second_try(error: RemoteRuntimeError | None, deadline: Deadline) -> None:  # noqa: ARG001
+    """Judge a login that failed as final: see :class:`Instance`."""
+    if error:
+        raise error
+
+
 @dataclass(frozen=True)
 class Instance:
     """A machine as it is.
 
     ``resolve`` gives a fresh :class:`Endpoint` each time it is called: today's address, keys and pins.
-    ``detail`` is one line for people ("OpenSSH 9.2 on 127.0.0.1:40022").
+    ``detail`` is one line for people ("OpenSSH 9.2 on 127.0.0.1:40022").  ``judge(error, deadline)`` hears how a login
+    at that endpoint went (None: well); it returns if another attempt is worth it now, else it raises the error.
     """
 
     name: str
@@ -138,6 +146,7 @@ class Instance:
     state: InstanceState
     resolve: Callable[[Deadline], Endpoint] = field(repr=False)
     detail: str = ""
+    judge: Callable[[RemoteRuntimeError | None, Deadline], None] = field(default=no_second_try, repr=False)
 
 
 # -- the Jupyter server on the VM ---------------------------------------------------------------------------------

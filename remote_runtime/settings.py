@@ -72,7 +72,7 @@ def _read_profile(path: Path) -> Mapping[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(
             f"Can't read the profile {path}: {error}",
             hint="Correct the file, or move it away.",

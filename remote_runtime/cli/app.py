@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 import click
 
 from remote_runtime.cli.failure import INTERRUPTED, translate
 from remote_runtime.cli.invocation import Invocation
+from remote_runtime.cli.layout import Context
 from remote_runtime.cli.signals import Received
 from remote_runtime.cli.terminal import OutputClosed, Terminal
 from remote_runtime.errors import RemoteRuntimeError, UsageError
@@ -18,13 +19,16 @@ from remote_runtime.settings import Settings
 
 SECTIONS = {
     "Use a machine": ("connect", "url", "list", "status", "logs", "stop"),
-    "The machines themselves": ("create", "start", "delete", "uninstall"),
+    "The machines themselves": ("create", "start", "suspend", "resume", "reset", "delete", "uninstall"),
+    "A Jupyter on this computer": ("extension",),
 }
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
 class Group(click.Group):
     """The commands, each in a module of its name that is imported when the command is looked at."""
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """See click."""
@@ -78,6 +82,18 @@ def group(ctx: click.Context) -> None:
     call: Invocation = ctx.obj
     call.settings = Settings.load()
     ctx.default_map = dict.fromkeys(COMMANDS, call.settings.profile)
+    if call.settings.profile:
+        call.remarks = tuple(_remarks(ctx, call.settings.profile))
+
+
+def _remarks(ctx: click.Context, profile: Iterable[str]) -> Iterator[str]:
+    """What is to be said about a profile: entries that no option reads."""
+    commands = filter(None, (group.get_command(ctx, name) for name in COMMANDS))
+    known = {str(one.name) for command in commands for one in command.params if not getattr(one, "per_call", True)}
+    for name in sorted(set(profile) - known):
+        close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+        guess = f"Did you mean {close[0]}?" if close else "Entries have the names of options, with underscores."
+        yield f"The profile's entry {name!a} is no option, so it is not used. {guess}"
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 import click
 from click.core import ParameterSource
 
@@ -53,6 +56,15 @@ def as_event(error: RemoteRuntimeError) -> dict[str, object]:
     return event
 
 
+def _closest(wrong: str, names: Iterable[str]) -> str:
+    """The name that is most like the wrong one; of several the one that begins as it does."""
+
+    def likeness(name: str) -> tuple[float, bool]:
+        return difflib.SequenceMatcher(None, wrong, name).ratio(), name[:3] == wrong[:3]
+
+    return max(names, key=likeness)
+
+
 def _click_message(error: click.ClickException) -> str:
     # format_message() says which parameter is meant; for an unknown option it adds guesses, which are our hint.
     return error.message if isinstance(error, click.NoSuchOption) else error.format_message()
@@ -60,7 +72,7 @@ def _click_message(error: click.ClickException) -> str:
 
 def _click_hint(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption) and error.possibilities:
-        return f"Did you mean {' or '.join(sorted(error.possibilities))}?"
+        return f"Did you mean {_closest(error.option_name, error.possibilities)}?"
     context = getattr(error, "ctx", None)
     parameter = getattr(error, "param", None)
     if context is not None and parameter is not None and parameter.name:

@@ -8,7 +8,7 @@ import logging
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from remote_runtime.cli.failure import as_event, explain
@@ -16,20 +16,41 @@ from remote_runtime.cli.render import Narrator, PlainScreen, Screen
 from remote_runtime.cli.target import Target
 from remote_runtime.cli.terminal import OutputClosed, Terminal, visible
 from remote_runtime.errors import RemoteRuntimeError, UsageError
-from remote_runtime.events import Event, to_dict
+from remote_runtime.events import Event, Notice, to_dict
 from remote_runtime.model import Question
 from remote_runtime.settings import Settings
 
 if TYPE_CHECKING:
     from remote_runtime.machine import Machine
+    from remote_runtime.providers.gce.options import GceOptions
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The machine that the shared options name, and the account on it (None: the usual one)."""
+    """The machine that the shared options name, and the account on it (None: the usual one).
+
+    ``places`` are the fields of :class:`GceOptions` that were said, for a machine of that provider.
+    """
 
     target: Target
     user: str | None = None
+    places: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """The zones that were named."""
+        return tuple(self.places.get("zones", ()))
+
+    def with_gce(self, **more: Any) -> Chosen:
+        """The same with more of these fields."""
+        return replace(self, places={**self.places, **more})
+
+    @property
+    def gce(self) -> GceOptions | None:
+        """The options for the provider, if the machine is one of Google's."""
+        from remote_runtime.providers.gce.options import GceOptions
+
+        return GceOptions(**self.places) if self.target.provider == "gce" else None
 
 
 @dataclass
@@ -37,7 +58,8 @@ class Invocation:
     """Made before the command line is read, since wrong usage has to be reported too; filled while it is read.
 
     ``ready`` becomes true when the work is done and only waiting is left: a signal is then the normal end.
-    ``reporting`` commands give one JSON document and no events.
+    ``reporting`` commands give one JSON document and no events.  ``remarks`` on the profile are told with the first
+    words of the command.
     """
 
     terminal: Terminal
@@ -47,6 +69,7 @@ class Invocation:
     yes: bool = False
     timeout: float = 60.0
     reporting: bool = False
+    remarks: tuple[str, ...] = ()
     ready: bool = False
     settings: Settings = field(init=False)
     _handler: logging.Handler = field(default_factory=logging.NullHandler)
@@ -59,6 +82,7 @@ class Invocation:
         return Machine(
             target.name,
             provider=target.provider,
+            gce=chosen.gce,
             user=chosen.user,
             settings=self.settings,
             ask=self.ask,
@@ -102,8 +126,13 @@ class Invocation:
             self.narrator.close()
             self.screen.rows(rows)
 
-    def show_log(self) -> None:
-        """Send what our library logs to stderr if every detail is wanted, and nowhere else: events say the rest."""
+    def begin(self) -> None:
+        """Say what there is to remark.
+
+        What our library logs goes to stderr if every detail is wanted, and nowhere else: events say the rest.
+        """
+        for remark in self.remarks:
+            self.on_event(Notice("profile_entry_unknown", remark, "warning"))
         self._handler = _LogLines(self.terminal) if self.verbose else logging.NullHandler()
         logging.getLogger().addHandler(self._handler)
         if self.verbose:

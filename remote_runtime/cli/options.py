@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -11,12 +12,16 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from remote_runtime.cli.invocation import Chosen, Invocation
+from remote_runtime.cli.layout import Context
 from remote_runtime.cli.target import Target, Written, choose
 from remote_runtime.cli.values import SECONDS, TEXT
 from remote_runtime.errors import RemoteRuntimeError, UsageError
 from remote_runtime.settings import PREFIX, Settings
 
 PROVIDERS = ("gce", "ssh", "sandbox")
+
+GCE, NEW_VM = "Google Compute Engine", "A new VM there"
+"""The headings of what means something for one provider only."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,11 +47,26 @@ class Option(click.Option):
                 return self.get_default(ctx), ParameterSource.DEFAULT
             if self.multiple and not isinstance(value, (list, tuple)):
                 value = [value]
+            value = [_as_text(one) for one in value] if self.multiple else _as_text(value)
         return value, source
+
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """See click; the profile may hold a list or a table where one value is wanted."""
+        for one in value if self.multiple and value else [value]:
+            if isinstance(one, (list, dict)):
+                raise click.BadParameter(f"{one!a} is not one value", ctx, self)
+        return super().type_cast_value(ctx, value)
+
+
+def _as_text(value: Any) -> Any:
+    """A value of the profile as it would be written on the command line; lists and tables stay what they are."""
+    return value if isinstance(value, (str, list, dict)) else str(value).lower()
 
 
 class Command(click.Command):
     """A command whose ``--help`` shows the options below their headings."""
+
+    context_class = Context
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click."""
@@ -85,7 +105,7 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
         if quiet and verbose:
             raise UsageError("--quiet and --verbose contradict each other", hint="Leave one of them out.")
         call.json, call.quiet, call.verbose = json, quiet, verbose
-        call.show_log()
+        call.begin()
         function(call, **values)
 
     return wrapped
@@ -108,18 +128,26 @@ def machine_options(
             "--provider",
             type=click.Choice(PROVIDERS),
             section="Machine",
-            help="Who has the machine: Google Compute Engine (not in this version), your ssh_config, or this computer.",
+            help="Who has the machine: Google Compute Engine, your ssh_config, or this computer.",
         )
         @option(
             "--zone",
             type=TEXT,
             multiple=True,
             metavar="ZONE",
-            section="Machine",
-            expose_value=False,
-            help="GCE zone; repeatable.",
+            section=GCE,
+            help="Its zone; repeatable. [default: wherever it is]",
         )
-        @option("--project", type=TEXT, section="Machine", expose_value=False, help="GCE project.")
+        @option("--project", type=TEXT, section=GCE, help="Its project. [default: gcloud's]")
+        @option("--internal-ip", is_flag=True, section=GCE, help="Reach it by its internal address.")
+        @option(
+            "--ssh-key",
+            type=click.Path(exists=True, dir_okay=False, path_type=Path),
+            metavar="FILE",
+            section=GCE,
+            help="Log in by this key, such as gcloud's. [default: one of our own]",
+        )
+        @option("--tunnel-through-iap", is_flag=True, section=GCE, help="Reach it through Identity-Aware Proxy.")
         @option("--user", type=TEXT, metavar="USER", section="Machine", help="Account to log in as.")
         @option("-y", "--yes", is_flag=True, section="Machine", help="Answer every confirmation with yes.")
         @option(
@@ -142,8 +170,15 @@ def machine_options(
             instance: str | None,
             sandbox: bool,
             provider: str | None,
+            zone: tuple[str, ...],
+            project: str | None,
+            internal_ip: bool,
+            ssh_key: Path | None,
+            tunnel_through_iap: bool,
             **values: Any,
         ) -> None:
+            if internal_ip and tunnel_through_iap:
+                raise UsageError("--internal-ip and --tunnel-through-iap are two ways", hint="Leave one of them out.")
             call.yes, call.timeout = yes, timeout
             written = _written(targets, instance=instance, sandbox=sandbox, provider=provider)
             if unless and values.pop(unless):
@@ -154,7 +189,12 @@ def machine_options(
             name = str(click.get_current_context().info_name)
             target = choose(written, [] if new else _known(call.settings), verb=name, new=new)
             _check_fit(target, user=user)
-            function(call, Chosen(target, user), **values)
+            reach = "internal" if internal_ip else "iap" if tunnel_through_iap else "auto"
+            function(
+                call,
+                Chosen(target, user, {"project": project, "zones": zone, "reach": reach, "key": ssh_key}),
+                **values,
+            )
 
         return wrapped
 
@@ -190,19 +230,23 @@ def _check_fit(target: Target, *, user: str | None) -> None:
     """Refuse what was said on the command line for this call and means nothing for this machine."""
     context = click.get_current_context()
     said = {
-        name
-        for name in ("zone", "project", "user")
-        if context.get_parameter_source(name) == ParameterSource.COMMANDLINE
+        str(parameter.name)
+        for parameter in context.command.params
+        if context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
     }
-    for name, providers in (("zone", ("gce",)), ("project", ("gce",)), ("user", ("gce", "ssh"))):
+    for name, providers in [*((name, ("gce",)) for name in _gce_only(context)), ("user", ("gce", "ssh"))]:
         if name in said and target.provider not in providers:
             raise UsageError(
-                f"--{name} means nothing for a machine of the provider {target.provider}",
+                f"--{name.replace('_', '-')} means nothing for a machine of the provider {target.provider}",
                 hint=f"Leave it out; it is for {' and '.join(providers)}.",
             )
     in_address = target.name.rpartition("@")[0] if target.provider == "ssh" else ""
     if "user" in said and in_address and in_address != user:
         raise UsageError(f"Two users were named: {in_address!a} and {user!a}", hint="Leave one of them out.")
+
+
+def _gce_only(context: click.Context) -> list[str]:
+    return [str(one.name) for one in context.command.params if getattr(one, "section", "") in (GCE, NEW_VM)]
 
 
 def _known(settings: Settings) -> list[Target]:

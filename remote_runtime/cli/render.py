@@ -22,6 +22,9 @@ from remote_runtime.text import printable
 
 _NOTICE: Mapping[str, tuple[str, Style]] = {"info": ("·", "plain"), "warning": ("!", "warning")}
 
+PACE_SECONDS = 2.0
+"""How often a line of progress is worth one for good: an installation has hundreds of them."""
+
 LivingLine = Callable[[], str]
 
 
@@ -56,7 +59,7 @@ class PlainScreen:
         """See :class:`Screen`."""
         width = max(len(name) for name, _ in rows)
         for name, text in rows:
-            self._terminal.err(f"  {name:<{width}}  {text}")
+            self._terminal.err(f"  {name:<{width}}  {text}", hang=width + 2)
 
     def living(self, text: LivingLine | None) -> None:
         """There is none."""
@@ -65,7 +68,8 @@ class PlainScreen:
 class Narrator:
     """An event sink that tells the story on a screen; it may be called from any thread.
 
-    ``wordy`` shows every line of progress for good also where a living line shows the newest one.
+    ``wordy`` shows every line of progress for good; else a living line shows the newest one, and a screen without a
+    living line one of them every now and then.
     ``brief`` writes no lines about steps at all, for commands whose result is what one wants to see.
     ``clock`` gives seconds.
     """
@@ -80,7 +84,8 @@ class Narrator:
     ) -> None:
         self._screen = screen
         self._brief = brief
-        self._wordy = (wordy or not screen.lives) and not brief
+        self._pace = None if brief else 0.0 if wordy else None if screen.lives else PACE_SECONDS
+        self._said = float("-inf")  # when a line of progress was last shown for good
         self._clock = clock
         self._lock = threading.Lock()
         self._open: dict[str, tuple[str, float, str]] = {}  # step -> title, when it started, its newest progress
@@ -130,7 +135,8 @@ class Narrator:
             title, started, _ = self._open.get(event.step, (event.step, self._clock(), ""))
             text = printable(event.text)
             self._open[event.step] = (title, started, text)
-            if self._wordy:
+            if self._pace is not None and self._clock() - self._said >= self._pace:
+                self._said = self._clock()
                 self._screen.line(f"    {text}", "faint")
         else:
             title, _, _ = self._open.pop(event.step, (printable(event.step), 0.0, ""))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Literal, TextIO
 
+from remote_runtime.cli.layout import fold
 from remote_runtime.cli.signals import Received
 from remote_runtime.errors import RemoteRuntimeError
 from remote_runtime.text import printable, without_sequences
@@ -19,6 +20,7 @@ from remote_runtime.text import printable, without_sequences
 Style = Literal["plain", "good", "bad", "warning", "faint", "strong"]
 _SGR: Mapping[str, str] = {"good": "32", "bad": "31", "warning": "33", "faint": "2", "strong": "1"}
 _FALLBACK = {"✓": "+", "✗": "x", "→": "->", "…": "...", "·": "-", "▾": ""}
+USUAL_WIDTH = 80
 _READER_IS_GONE = (errno.EPIPE, errno.EINVAL)  # Windows says EINVAL
 
 
@@ -39,6 +41,7 @@ class Terminal:
 
     ``interactive``: a person can be asked.  ``living``: stderr is a terminal where a line can be redrawn.
     ``color``: it may have colours (there is no ``NO_COLOR``).  ``unicode``: its encoding has our symbols.
+    ``out_width`` and ``err_width`` are their columns, None if they are no terminals.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Terminal:
         self.living = seen and environ.get("TERM", "") not in ("dumb", "unknown")
         self.color = self.living and not environ.get("NO_COLOR")
         self.unicode = stderr is not None and _can_encode(stderr, "".join(_FALLBACK))
+        self.out_width, self.err_width = _width(stdout, environ), _width(stderr, environ)
         self.closed = False
         self._writing = threading.Lock()
 
@@ -81,12 +85,16 @@ class Terminal:
                 ) from error
             raise OutputClosed from None
 
-    def err(self, text: str, style: Style = "plain") -> None:
-        """Write a line for people.  If they are gone it is dropped: that is no reason to fail."""
+    def err(self, text: str, style: Style = "plain", *, hang: int = 2) -> None:
+        """Write a line for people, folded (see :func:`fold`) to what the terminal has room for.
+
+        If they are gone it is dropped: that is no reason to fail.
+        """
         if self.stderr is None:
             return
         if not self.unicode:
             text = ascii_symbols(text)
+        text = fold(text, self.err_width, hang=hang)
         if self.color and style != "plain":
             text = f"\x1b[{_SGR[style]}m{text}\x1b[0m"
         with suppress(OSError, ValueError):
@@ -137,6 +145,17 @@ def _is_terminal(stream: TextIO | None) -> bool:
         return stream is not None and stream.isatty()
     except ValueError:  # it was closed
         return False
+
+
+def _width(stream: TextIO | None, environ: Mapping[str, str]) -> int | None:
+    if stream is None or not _is_terminal(stream):
+        return None
+    if environ.get("COLUMNS", "").isdecimal():
+        return int(environ["COLUMNS"]) or USUAL_WIDTH
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or USUAL_WIDTH
+    except (OSError, ValueError):
+        return USUAL_WIDTH
 
 
 def _can_encode(stream: TextIO, text: str) -> bool:

@@ -28,7 +28,7 @@ class _Checked(ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See click; a value of the profile may have another type than text."""
-        if isinstance(value, Forward):
+        if isinstance(value, (Forward, tuple)):
             return value
         try:
             return self._read(str(value))
@@ -108,6 +108,52 @@ def read_origin(text: str) -> str:
     return text.rstrip("/").lower()
 
 
+def read_duration(text: str) -> int:
+    """Seconds, from ``90m``, ``24h``, ``7d`` or ``1h30m``; 0 for ``none``.
+
+    Raises :class:`ValueError`.
+    """
+    if text == "none" or text == "0":
+        return 0
+    found = re.fullmatch(r"(?:(\d{1,4})d)?(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s?)?", text)
+    if not found or not any(found.groups()):
+        raise ValueError("not a time such as 90m, 24h or 7d, and not none")
+    days, hours, minutes, seconds = (int(number or 0) for number in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def read_gpu(text: str) -> str:
+    """A type of GPU, perhaps with their number.
+
+    Raises :class:`ValueError`.
+    """
+    if not re.fullmatch(r"[a-z][-a-z0-9]*(?::[1-9][0-9]?)?", text):
+        raise ValueError("not a GPU such as l4, t4:2 or nvidia-tesla-t4:2")
+    return text
+
+
+def read_pair(text: str) -> tuple[str, str]:
+    """A ``key=value``.
+
+    Raises :class:`ValueError`.
+    """
+    key, equals, value = text.partition("=")
+    if not key or not equals or not key.isprintable():
+        raise ValueError("not KEY=VALUE")
+    return key, value
+
+
+def read_size_gb(text: str) -> int:
+    """A disk's size in GB.
+
+    Raises :class:`ValueError`.
+    """
+    number = text.upper().removesuffix("GB")
+    if not re.fullmatch(r"[0-9]{1,5}", number) or not 10 <= int(number) <= 65536:
+        raise ValueError("not a size in GB between 10 and 65536")
+    return int(number)
+
+
 def read_text(text: str) -> str:
     """Something to write on one line.
 
@@ -118,7 +164,11 @@ def read_text(text: str) -> str:
     return text
 
 
+DURATION = _Checked("TIME|none", read_duration)
+GPU = _Checked("TYPE[:N]", read_gpu)
+PAIR = _Checked("KEY=VALUE", read_pair)
 PORT = _Checked("N", read_port)
+SIZE_GB = _Checked("GB", read_size_gb)
 LOCAL_PORT = _Checked("N|auto", read_local_port)
 SECONDS = _Checked("SECONDS", read_seconds)
 FORWARD = _Checked("PORT:HOST:PORT", read_forward)

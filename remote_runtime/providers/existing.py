@@ -5,13 +5,23 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from functools import partial
-from typing import NoReturn
+from typing import Any
 
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError
 from remote_runtime.events import EventSink
 from remote_runtime.model import Endpoint, Instance, InstanceSpec
 from remote_runtime.settings import Settings
+
+HINTS = {
+    "create": "Create it where it lives, or use --sandbox.",
+    "start": "Start it where it lives.",
+    "stop": "Stop it where it lives; without --machine only its Jupyter server is stopped.",
+    "suspend": "Suspend it where it lives.",
+    "resume": "Resume it where it lives.",
+    "reset": "Reset it where it lives.",
+    "delete": "To remove only what we put there: remote-runtime uninstall --provider ssh {name}",
+}
 
 
 class ExistingProvider:
@@ -27,34 +37,47 @@ class ExistingProvider:
         """The machine; whether it is there shows when it is logged in to."""
         return self.find(name)
 
-    def find(self, name: str) -> Instance:
+    def find(self, name: str, deadline: Deadline | None = None) -> Instance:  # noqa: ARG002
         """The machine, whose ``resolve`` reads ssh_config anew each time."""
         return Instance(name, self.name, "unknown", partial(self._resolve, name))
 
-    def list(self) -> builtins.list[Instance]:
+    def list(self, deadline: Deadline | None = None) -> builtins.list[Instance]:  # noqa: ARG002
         """None: ssh_config's aliases are not a list of machines."""
         return []
 
     def create(self, spec: InstanceSpec, deadline: Deadline) -> Instance:  # noqa: ARG002
         """Not supported."""
-        self._refuse("create", spec.name, "Create it where it lives, or use --sandbox.")
+        raise self.refusal("create", spec.name)
+
+    def creation_request(self, spec: InstanceSpec, deadline: Deadline) -> dict[str, Any]:  # noqa: ARG002
+        """Not supported."""
+        raise self.refusal("create", spec.name)
 
     def start(self, name: str, deadline: Deadline) -> Instance:  # noqa: ARG002
         """Not supported."""
-        self._refuse("start", name, "Start it where it lives.")
+        raise self.refusal("start", name)
 
     def stop(self, name: str, deadline: Deadline) -> None:  # noqa: ARG002
         """Not supported."""
-        self._refuse("stop", name, "Stop it where it lives; without --machine only its Jupyter server is stopped.")
+        raise self.refusal("stop", name)
 
-    def delete(self, name: str, deadline: Deadline) -> None:  # noqa: ARG002
+    def change(self, verb: str, name: str, deadline: Deadline) -> Instance:  # noqa: ARG002
         """Not supported."""
-        self._refuse("delete", name, f"To remove only what we put there: remote-runtime uninstall {name}")
+        raise self.refusal(verb, name)
+
+    def delete(self, name: str, deadline: Deadline, *, keep_disks: bool = False) -> None:  # noqa: ARG002
+        """Not supported."""
+        raise self.refusal("delete", name)
+
+    def forget(self, name: str, deadline: Deadline) -> None:
+        """Nothing: who is let in is its owner's business."""
+
+    def refusal(self, verb: str, name: str) -> InstanceError:
+        """Why it can't do any of these."""
+        hint = HINTS[verb].format(name=name)
+        return InstanceError(
+            f"Can't {verb} the machine {name}: it is known by its SSH address alone", hint=hint, code="not_supported"
+        )
 
     def _resolve(self, name: str, deadline: Deadline) -> Endpoint:
         return self._lookup(name, self._settings, deadline=deadline)
-
-    def _refuse(self, verb: str, name: str, hint: str) -> NoReturn:
-        raise InstanceError(
-            f"Can't {verb} the machine {name}: it is known by its SSH address alone", hint=hint, code="not_supported"
-        )

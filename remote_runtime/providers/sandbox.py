@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import builtins
 from functools import partial
+from typing import Any
 
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import InstanceError
+from remote_runtime.errors import InstanceError, UsageError
 from remote_runtime.events import EventSink, Notice
 from remote_runtime.model import Endpoint, Identity, Instance, InstanceSpec, Pinned
 from remote_runtime.providers import _sandbox_openssh
@@ -53,12 +54,12 @@ class SandboxProvider:
             )
         return self._instance(files, state)
 
-    def find(self, name: str) -> Instance | None:
+    def find(self, name: str, deadline: Deadline | None = None) -> Instance | None:  # noqa: ARG002
         """The sandbox as it is now, or None."""
         files = self._files(name)
         return self._instance(files, files.load()) if files.exists() else None
 
-    def list(self) -> builtins.list[Instance]:
+    def list(self, deadline: Deadline | None = None) -> builtins.list[Instance]:  # noqa: ARG002
         """All sandboxes, by name."""
         root = self._settings.state_dir / "sandboxes"
         names = sorted(path.parent.parent.name for path in root.glob("*/server/state.json"))
@@ -77,6 +78,10 @@ class SandboxProvider:
             files.make()
             return self._instance(files, self._up(files, deadline))
 
+    def creation_request(self, spec: InstanceSpec, deadline: Deadline) -> dict[str, Any]:  # noqa: ARG002
+        """Not supported: nothing is asked of anybody."""
+        raise _refused("show the request for", spec.name)
+
     def start(self, name: str, deadline: Deadline) -> Instance:
         """Start the sandbox's SSH server if it does not run."""
         files = self._existing(name)
@@ -89,8 +94,14 @@ class SandboxProvider:
         with files.lock(deadline):
             server.stop(files, deadline)
 
-    def delete(self, name: str, deadline: Deadline) -> None:
+    def change(self, verb: str, name: str, deadline: Deadline) -> Instance:  # noqa: ARG002
+        """Not supported."""
+        raise _refused(verb, name)
+
+    def delete(self, name: str, deadline: Deadline, *, keep_disks: bool = False) -> None:
         """Stop the sandbox and remove its home."""
+        if keep_disks:
+            raise UsageError("A sandbox has no disks that could be kept", hint="Leave out --keep-disks.")
         files = self._existing(name)
         with files.lock(deadline):
             server.stop(files, deadline)
@@ -119,6 +130,13 @@ class SandboxProvider:
             identities=(Identity(files.client_key),),
             only_identities=True,
         )
+
+    def forget(self, name: str, deadline: Deadline) -> None:
+        """Nothing: its key goes with it."""
+
+    def refusal(self, verb: str, name: str) -> InstanceError | None:
+        """Why it can't suspend, resume or reset; None for the other verbs."""
+        return _refused(verb, name) if verb in ("suspend", "resume", "reset") else None
 
     def _up(self, files: SandboxFiles, deadline: Deadline) -> State:
         """The running server's state: adopted if it answers, else started.  The caller holds the lock."""
@@ -149,3 +167,11 @@ class SandboxProvider:
             )
         files.check()
         return files
+
+
+def _refused(verb: str, name: str) -> InstanceError:
+    return InstanceError(
+        f"Can't {verb} {name}: a sandbox has no machine of its own",
+        hint="It can be stopped and started.",
+        code="not_supported",
+    )

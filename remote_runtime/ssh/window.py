@@ -9,7 +9,8 @@ what is more is time spent in queues.
 from __future__ import annotations
 
 SMALLEST_BYTES = 256 << 10
-FIRST_BYTES = 1 << 20
+FIRST_BYTES = 2 << 20
+"""As OpenSSH's."""
 LARGEST_BYTES = 6 << 20
 """Beyond it sshd's own use of CPU explodes: it buffers all that it may send."""
 
@@ -17,7 +18,9 @@ QUEUE_SECONDS = 0.015
 QUEUE_SHARE = 0.5
 """So long, or this share of the path's own round trip if that is more, may data queue: less would not keep it full."""
 
-GROWTH = 1.4
+FIRST_GROWTH = 2.0
+GROWTH = 1.3
+"""Until the first queue was seen the window doubles, as TCP's does; then it is near what it should be."""
 LEAST_SHRINK = 0.7
 FORGET = 0.0001
 """By this share the shortest echo is raised at each sample, so that a path which became longer is believed at last."""
@@ -30,6 +33,7 @@ class Tuner:
 
     def __init__(self) -> None:
         self.target = FIRST_BYTES
+        self._growth = FIRST_GROWTH
         self._shortest: float | None = None
 
     def idle_echo(self, seconds: float) -> None:
@@ -45,9 +49,10 @@ class Tuner:
         allowed = max(QUEUE_SECONDS, QUEUE_SHARE * shortest)
         queued = seconds - shortest
         if queued > allowed:
+            self._growth = GROWTH
             self._set(self.target * max(LEAST_SHRINK, (shortest + allowed) / seconds))
         elif queued < allowed / 2 and received >= self.target / 2:
-            self._set(self.target * GROWTH)  # it was the window that kept more from coming
+            self._set(self.target * self._growth)  # it was the window that kept more from coming
 
     def _set(self, size: float) -> None:
         self.target = int(min(LARGEST_BYTES, max(SMALLEST_BYTES, size)))

@@ -46,6 +46,14 @@ pytestmark = pytest.mark.usefixtures("settings")
         (["connect", "a", "--host-key", "abc"], ["--host-key", "SHA256:"]),
         (["connect", "a", "--python", ""], ["--python", "empty"]),
         (["connect", "a", "-q", "-v"], ["contradict"]),
+        (["connect", "me@host", "--gpu", "l4"], ["--gpu means nothing"]),
+        (["connect", "a", "--gpu", "l4"], ["--gpu is for a new VM", "--create"]),
+        (["connect", "a", "--create", "--gpu", "L4"], ["--gpu", "t4:2"]),
+        (["connect", "a", "--create", "--gpu", "l4:3"], ["no VM with 3 x nvidia-l4"]),
+        (["connect", "a", "--create", "--max-run-duration", "soon"], ["--max-run-duration", "24h"]),
+        (["create", "a", "--zone", "z", "--region", "r"], ["contradict"]),
+        (["create", "a", "--label", "x"], ["--label", "KEY=VALUE"]),
+        (["connect", "a", "--internal-ip", "--tunnel-through-iap"], ["two ways"]),
         (["connect", "--sandbox", "--zone", "here"], ["--zone means nothing", "sandbox"]),
         (["connect", "me@host", "--user", "you"], ["Two users"]),
         (["connect", "--", "-rf"], ["can't be the name"]),
@@ -61,7 +69,7 @@ def test_wrong_calls(arguments: list[str], said: list[str], capsys: pytest.Captu
     shown = capsys.readouterr()
     [error] = json_lines(shown.out)
     assert (error["event"], error["retryable"]) == ("error", False)
-    assert error["code"] in ("usage", "bad_target", "confirmation_needed")
+    assert error["code"] in ("usage", "bad_target", "bad_spec", "confirmation_needed")
     for text in (f"{error['message']}\n{error['hint']}", shown.err):
         assert all(word in text for word in said), text
 
@@ -88,10 +96,11 @@ def test_a_name_of_two_providers(settings: Settings) -> None:
     assert run("url", "twice").stdout == "http://localhost:1234/?token=t\n"
 
 
-def test_what_this_version_lacks_is_said() -> None:
-    answer = run("connect", "trainer", "--zone", "us-central1-a", "--json")
+def test_a_bare_name_is_a_vm_of_googles_which_takes_credentials() -> None:
+    answer = run("connect", "trainer", "--zone", "us-central1-a", "--project", "p", "--json", NO_GCE_CHECK="true")
     assert answer.returncode == 1
-    assert json_lines(answer.stdout)[-1]["code"] == "provider_unavailable"
+    assert json_lines(answer.stdout)[-1]["code"] == "credentials_missing"
+    assert "gcloud auth application-default login" in answer.stderr
     assert "--sandbox" in answer.stderr
 
 
@@ -139,8 +148,11 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
         assert f"  {name} " in overview
         status, text, errors = shown(name, "--help")
         assert (status, errors) == (0, "")
+        if name == "extension":
+            assert "  install " in text and "  status " in text
+            text = shown(name, "install", "--help")[1]
         assert "--json" in text
-        assert "[NAME|TARGET]" in text or name == "list"
+        assert "[NAME|TARGET]" in text or name in ("list", "extension")
     assert "remote-runtime connect --sandbox" in shown("connect", "--help")[1]
     assert shown() == (2, "", overview)
 

@@ -338,10 +338,12 @@ def test_an_unknown_machine_leaves_nothing_open(settings: Settings) -> None:
     assert Store(settings.state_dir).machines() == []
 
 
-def test_the_provider_of_clouds_is_honest_about_not_being_here(settings: Settings) -> None:
+def test_a_cloud_without_credentials_leaves_nothing_open(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
     with pytest.raises(InstanceError) as caught:
         connect("trainer", local_port="auto", settings=settings)
-    assert caught.value.code == "provider_unavailable"
+    assert caught.value.code == "credentials_missing"
+    assert Store(settings.state_dir).machines() == []
 
 
 def test_the_token_is_nowhere_but_where_it_must_be(

@@ -112,6 +112,19 @@ def test_a_link_that_failed_or_closed_leaves_no_living_line() -> None:
         assert paper.bottom() is None
 
 
+def test_much_progress_is_few_lines_unless_every_detail_is_wanted() -> None:
+    for wordy, expected in ((False, 10), (True, 200)):
+        paper, clock = Paper(lives=False), Clock()
+        narrator = Narrator(paper, wordy=wordy, clock=clock)
+        narrator(StepStarted("server", "Preparing Jupyter"))
+        for number in range(200):
+            narrator(StepProgress("server", f"Downloaded {number}"))
+            clock.now += 0.1
+        narrator(StepDone("server", 20.0))
+        assert paper.lines[1] == "    Downloaded 0"
+        assert len(paper.lines) == expected + 2
+
+
 def test_words_from_elsewhere_are_harmless() -> None:
     paper = Paper(lives=False)
     narrator = Narrator(paper)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import click
+from click.core import ParameterSource
 
 from remote_runtime.cli.instructions import after_ready, goodbye
 from remote_runtime.cli.invocation import Chosen, Invocation
-from remote_runtime.cli.options import machine_options, option, verb
+from remote_runtime.cli.options import GCE, NEW_VM, machine_options, option, verb
 from remote_runtime.cli.signals import Received
 from remote_runtime.cli.terminal import OutputClosed
 from remote_runtime.cli.values import FORWARD, HOST_KEY, LOCAL_PORT, ORIGIN, PORT, TEXT
+from remote_runtime.cli.vm import new_vm_options
 from remote_runtime.errors import UsageError
 from remote_runtime.model import Forward, ServerOptions
 
 if TYPE_CHECKING:
     from remote_runtime.api import Runtime
+    from remote_runtime.providers.gce.spec import GceSpec
 
 LOOK_SECONDS = 0.5
 
@@ -28,6 +31,10 @@ Examples:
       a machine that you reach by SSH
   remote-runtime connect --provider ssh gpu -L 6006:localhost:6006
       a host of your ssh_config, with TensorBoard's port forwarded too
+  remote-runtime connect --zone us-central1-a trainer
+      a VM of Google Compute Engine, started if it is stopped
+  remote-runtime connect --create --gpu l4 --region us-central1 trainer
+      the same, made if there is none, in any zone that has a GPU left
   remote-runtime connect me@gpu.example.com --json
       for programs: one JSON object per line, the URL in the line "ready"
 """
@@ -35,6 +42,9 @@ Examples:
 
 @verb("connect", short_help="Connect a machine: prints a URL that works until Ctrl-C.", epilog=EPILOG)
 @machine_options(timeout=600)
+@new_vm_options
+@option("--create", is_flag=True, per_call=True, section=GCE, help="Make the VM if there is none, after asking.")
+@option("--restart", is_flag=True, section=GCE, help="Start it again whenever it stops while it is connected.")
 @option(
     "--port",
     type=LOCAL_PORT,
@@ -59,9 +69,8 @@ Examples:
     "--allow-origin",
     type=ORIGIN,
     default=ServerOptions.allow_origin,
-    show_default=True,
     section="Jupyter",
-    help="The web page that may use the server.",
+    help="The web page that may use the server.  [default: Colab's]",
 )
 @option(
     "--jupyter-arg",
@@ -85,6 +94,9 @@ Examples:
 def command(
     call: Invocation,
     machine: Chosen,
+    spec: GceSpec | None,
+    create: bool,
+    restart: bool,
     port: int | Literal["auto"] | None,
     forward: tuple[Forward, ...],
     remote_port: int | None,
@@ -103,6 +115,10 @@ def command(
     same the next time.  Jupyter keeps running on the machine when the connection ends.
     """
     _check_ports(port, forward)
+    if not create:
+        _check_not_new()
+    if spec:
+        machine = machine.with_gce(create=spec if create else None, restart=restart)
     from remote_runtime.api import connect
 
     options = ServerOptions(
@@ -117,6 +133,7 @@ def command(
     with connect(
         machine.target.name,
         provider=machine.target.provider,
+        gce=machine.gce,
         user=machine.user,
         host_key=host_key,
         local_port=port,
@@ -135,6 +152,18 @@ def command(
         except Received as end:
             call.say(goodbye(machine.target, end))
             raise
+
+
+def _check_not_new() -> None:
+    """What a new VM shall be was said, but not that one may be made."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        said = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
+        if said and getattr(parameter, "section", "") == NEW_VM:
+            raise UsageError(
+                f"--{str(parameter.name).replace('_', '-')} is for a new VM, and none may be made",
+                hint="Add --create, or leave it out.",
+            )
 
 
 def _check_ports(port: int | str | None, forwards: tuple[Forward, ...]) -> None:

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 from remote_runtime.cli.invocation import Invocation
-from remote_runtime.cli.options import output_options, verb
+from remote_runtime.cli.layout import table
+from remote_runtime.cli.options import GCE, option, output_options, verb
+from remote_runtime.cli.values import TEXT
+from remote_runtime.events import Notice
+
+VM_SECONDS = 60.0
 
 
 @verb("list", short_help="Show the machines that are known here.")
+@option("--vms", is_flag=True, per_call=True, section=GCE, help="The VMs of a Google Cloud project, in all zones.")
+@option("--project", type=TEXT, section=GCE, help="That project. [default: gcloud's]")
 @output_options
-def command(call: Invocation) -> None:
+def command(call: Invocation, vms: bool, project: str | None) -> None:
     """Show the machines that are known on this computer, and which of them are connected now.
 
     The URLs are shown without their tokens; `remote-runtime url NAME` shows one with it.
     """
+    if vms:
+        _list_vms(call, project)
+        return
     from remote_runtime.machines import list_machines
 
     call.reporting = True
@@ -24,12 +33,26 @@ def command(call: Invocation) -> None:
     rows = [(m.name, m.provider, m.state, m.url or "-", str(m.pid or "-")) for m in machines]
     if not machines:
         call.say("No machine is known yet. To try one: remote-runtime connect --sandbox")
-    call.document(
-        {"runtimes": [dataclasses.asdict(machine) for machine in machines]}, columns([header, *rows]) if rows else []
-    )
+    lines = table([header, *rows], call.terminal.out_width) if rows else []
+    call.document({"runtimes": [dataclasses.asdict(machine) for machine in machines]}, lines)
 
 
-def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with the cells of ``rows`` below each other."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _list_vms(call: Invocation, project: str | None) -> None:
+    """The VMs of a project; zones that could not be asked are a warning, and in the document."""
+    from remote_runtime.machines import list_vms
+
+    call.reporting = True
+    listed = list_vms(project=project, timeout=VM_SECONDS, settings=call.settings)
+    if listed.unreachable:
+        zones = ", ".join(listed.unreachable)
+        call.on_event(Notice("zones_unreachable", f"These zones could not be asked: {zones}", "warning"))
+    header = ("NAME", "ZONE", "STATE", "AGE", "ADDRESS", "OWNER")
+    rows = [(vm.name, vm.zone, vm.status.lower(), vm.age, vm.address or "-", vm.owner or "-") for vm in listed.vms]
+    if not rows:
+        call.say(f"The project {listed.project} has no VM. To make one: remote-runtime create --zone ZONE NAME")
+    document = {
+        "project": listed.project,
+        "vms": [dataclasses.asdict(vm) for vm in listed.vms],
+        "unreachable_zones": list(listed.unreachable),
+    }
+    call.document(document, table([header, *rows], call.terminal.out_width) if rows else [])

@@ -7,7 +7,7 @@ from remote_runtime.cli.options import machine_options, verb
 
 
 @verb("start", short_help="Start a stopped machine.")
-@machine_options(timeout=60)
+@machine_options(timeout=600)
 def command(call: Invocation, machine: Chosen) -> None:
     """Start a stopped machine.  Jupyter on it is started by `remote-runtime connect`."""
     target = machine.target

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from remote_runtime.cli.invocation import Chosen, Invocation
+from remote_runtime.cli.layout import fold
 from remote_runtime.cli.options import machine_options, verb
 
 if TYPE_CHECKING:
     from remote_runtime.machine import MachineStatus
+
+HANG = 12
 
 
 @verb("status", short_help="Ask a machine how it is.")
@@ -20,7 +23,8 @@ def command(call: Invocation, machine: Chosen) -> None:
     """
     call.reporting = True
     status = call.machine(machine).status(timeout=call.timeout)
-    call.document(as_document(status), as_lines(status))
+    lines = [fold(line, call.terminal.out_width, hang=HANG) for line in as_lines(status)]
+    call.document(as_document(status), lines)
     if status.error:
         raise status.error
 
@@ -64,7 +68,7 @@ def as_lines(status: MachineStatus) -> list[str]:
         rows.append(
             ("Connection", f"{known.url or 'being made'} {answers}", f"process {known.pid}" if known.pid else "")
         )
-    return [f"{name:<10}  {text}" + (f"  ({detail})" if detail else "") for name, text, detail in rows]
+    return [f"{name:<{HANG}}{text}" + (f"  ({detail})" if detail else "") for name, text, detail in rows]
 
 
 def _server_state(status: MachineStatus) -> str:

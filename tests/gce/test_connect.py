@@ -1,0 +1,160 @@
+"""The whole story with VMs of the stand-in: from a name to a URL that outlives the VM's accidents."""
+
+from __future__ import annotations
+
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remote_runtime import Runtime, Settings, connect
+from remote_runtime.errors import InstanceError, NetworkError
+from remote_runtime.events import Event, LinkChanged
+from remote_runtime.machine import Machine
+from remote_runtime.providers.gce import GceOptions
+from tests.gce.cloud import Cloud, Vm
+
+SECONDS = 120.0
+A = "us-central1-a"
+PUBLISHES = {"enable-guest-attributes": "TRUE"}
+
+
+def give_jupyter(vm: Vm) -> None:
+    """Put the tests' own Jupyter where one may have been installed on a VM."""
+    assert vm.guest is not None
+    vm.guest.execute("ln", "-sfn", str(Path(sys.executable).parent.parent), "/opt/jupyter")
+
+
+def running(cloud: Cloud, **fields: Any) -> Vm:
+    vm = cloud.vm("trainer", **{"metadata": PUBLISHES, **fields})
+    cloud.wait_for_boot(vm)
+    give_jupyter(vm)
+    cloud.forget_calls()
+    return vm
+
+
+def join(events: list[Event], **options: Any) -> Runtime:
+    return connect(
+        "trainer",
+        gce=GceOptions(**options),
+        user="ada",
+        local_port="auto",
+        timeout=SECONDS,
+        on_event=events.append,
+        settings=Settings.load(),
+    )
+
+
+def answers(runtime: Runtime) -> bool:
+    request = urllib.request.Request(
+        f"http://localhost:{runtime.port}/api/status", headers={"Authorization": f"token {runtime.token}"}
+    )
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return bool(answer.status == 200)
+
+
+def until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_url_answers_and_is_the_same_again(cloud: Cloud) -> None:
+    running(cloud)
+    with join([]) as runtime:
+        assert answers(runtime)
+        url = runtime.url
+    cloud.forget_calls()
+    with join([]) as runtime:
+        assert answers(runtime)
+        assert runtime.url == url
+    assert cloud.methods == []  # nobody was asked
+
+
+def test_preempted_vm_comes_back_at_the_same_url(cloud: Cloud) -> None:
+    vm = running(cloud)
+    events: list[Event] = []
+    with join(events, restart=True) as runtime:
+        address, url = vm.address, runtime.url
+        cloud.preempt(vm)
+        until(lambda: any(isinstance(event, LinkChanged) and event.state == "reconnecting" for event in events))
+        until(lambda: runtime.state == "connected")
+        assert answers(runtime)
+        assert runtime.url == url
+        assert vm.address not in ("", address)
+
+
+def test_machine_that_comes_back_needs_no_api(cloud: Cloud) -> None:
+    vm = running(cloud)
+    events: list[Event] = []
+    with join(events) as runtime:
+        cloud.fail("*", times=999, status=401, code="authError")
+        with cloud.world.changed:
+            vm.reset()
+        until(lambda: any(isinstance(event, LinkChanged) and event.state == "reconnecting" for event in events))
+        until(lambda: runtime.state == "connected")
+        assert answers(runtime)
+    cloud.world.faults.clear()
+
+
+def test_deleted_vm_ends_the_link(cloud: Cloud) -> None:
+    running(cloud)
+    with join([]) as runtime:
+        with cloud.world.changed:
+            cloud.vms[0].vanish()
+        with pytest.raises(InstanceError) as caught:
+            runtime.wait(SECONDS)
+        assert caught.value.code == "instance_not_found"
+
+
+def test_preempted_vm_is_told_apart(cloud: Cloud) -> None:
+    vm = running(cloud)
+    with join([]) as runtime:
+        cloud.preempt(vm)
+        with pytest.raises(InstanceError) as caught:
+            runtime.wait(SECONDS)
+        assert caught.value.code == "instance_preempted"
+        assert "--restart" in caught.value.hint
+        assert runtime.state == "failed"
+
+
+def test_closed_firewall_is_named_with_its_rule(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(cloud)
+    cloud.set_firewall()
+    monkeypatch.setattr("remote_runtime.providers.gce.patience.BOOT_SECONDS", 0.0)
+    monkeypatch.setattr("remote_runtime.ssh.dial.ATTEMPT_SECONDS", 2.0)
+    with pytest.raises(NetworkError) as caught:
+        join([])
+    assert caught.value.code == "firewall_closed"
+    assert "gcloud compute firewall-rules create" in caught.value.hint
+    assert "0.0.0.0/0" not in caught.value.hint
+
+
+def test_firewall_that_may_not_be_read_is_unknown(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    running(cloud)
+    cloud.set_firewall()
+    cloud.fail("firewalls.list", times=9, status=403)
+    monkeypatch.setattr("remote_runtime.providers.gce.patience.BOOT_SECONDS", 0.0)
+    monkeypatch.setattr("remote_runtime.ssh.dial.ATTEMPT_SECONDS", 2.0)
+    with pytest.raises(NetworkError) as caught:
+        join([])
+    assert caught.value.code == "unreachable"
+    assert "Does a firewall rule let you in?" in caught.value.hint
+
+
+def test_status_and_stop_of_the_machine(cloud: Cloud) -> None:
+    vm = running(cloud)
+    with join([]):
+        pass
+    machine = Machine("trainer", user="ada", settings=Settings.load())
+    status = machine.status()
+    assert status.instance == "running"
+    assert status.server is not None
+    assert machine.stop(machine=True) is True
+    assert vm.status == "TERMINATED"
+    assert machine.status().instance == "stopped"
