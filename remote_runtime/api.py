@@ -13,7 +13,7 @@ from typing import Literal
 
 from remote_runtime import bootstrap, proof
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import PortInUse
+from remote_runtime.errors import ChannelRefused, PortInUse
 from remote_runtime.events import EventSink, LinkState, Notice, guarded, log_event, step
 from remote_runtime.forward import Listener, LocalForward, listen
 from remote_runtime.link import Link
@@ -22,7 +22,7 @@ from remote_runtime.providers import load_provider
 from remote_runtime.providers.gce.options import GceOptions
 from remote_runtime.providers.gce.spec import GceSpec
 from remote_runtime.settings import Settings
-from remote_runtime.ssh import Connection
+from remote_runtime.ssh import Connection, TransportKind
 from remote_runtime.ssh.config import lookup
 from remote_runtime.store import Store
 
@@ -48,6 +48,7 @@ def connect(
     forwards: Sequence[Forward] = (),
     server: ServerOptions | None = None,
     new_token: bool = False,
+    transport: TransportKind = "lean",
     timeout: float = 600,
     on_event: EventSink = log_event,
     settings: Settings | None = None,
@@ -72,6 +73,7 @@ def connect(
     server
         ``server`` says what to run there; ``new_token`` revokes the token by which earlier URLs got in.
     rest
+        ``transport`` moves the bytes of the forwards: our own code (``lean``), or paramiko's channels (``stock``).
         ``timeout`` bounds the whole call, in seconds.  ``on_event`` hears what happens, from several threads;
         ``settings`` are read from the environment if not given.
 
@@ -105,6 +107,7 @@ def connect(
                 ask=ask,
                 on_event=on_event,
                 deadline=deadline,
+                transport=transport,
             )
         )
         if not known.token:
@@ -201,12 +204,21 @@ class _Preparation:
             on_event=self._on_event,
             deadline=deadline,
         )
-        former, self._sentinel = self._sentinel, proof.Sentinel(server, connection, deadline)
+        former, self._sentinel = self._sentinel, self._sentinel_for(server, connection, deadline)
         if former:
             former.close()
         self._token = server.token
         self._first = self._new_token = False
         return server
+
+    def _sentinel_for(self, server: ServerInfo, connection: Connection, deadline: Deadline) -> proof.Sentinel:
+        """Have the server prove itself; one that was only just started, and can't be reached, is stopped again."""
+        try:
+            return proof.Sentinel(server, connection, deadline)
+        except ChannelRefused:
+            if self._first and not server.adopted:
+                bootstrap.stop_server(connection, deadline)
+            raise
 
     def server_stands(self) -> bool:
         """Whether the server that proved itself last still runs: only then may a client's byte go to its port."""

@@ -16,7 +16,7 @@ from typing import Optional
 from remote_runtime import recovery, ssh
 from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.errors import NetworkError, RemoteRuntimeError
-from remote_runtime.events import EventSink, LinkChanged, LinkState, step
+from remote_runtime.events import EventSink, LinkState, step
 from remote_runtime.model import Endpoint, Question, ServerInfo, no_second_try
 from remote_runtime.recovery import Down, Over, Up
 from remote_runtime.stream import Sink, Stream
@@ -45,7 +45,7 @@ class Link:
 
     ``name`` is for messages.  ``judge`` hears how each login went, and decides whether one that failed is worth another
     attempt at once (see :class:`.Instance`).  ``ask`` may be used by the first login only: later nobody may be there to
-    answer.
+    answer.  ``transport`` is that of all its connections (see :func:`.ssh.connect`).
     Raises what ``resolve``, the login and ``prepare`` raise.
     """
 
@@ -59,12 +59,14 @@ class Link:
         ask: Question | None,
         on_event: EventSink,
         deadline: Deadline,
+        transport: ssh.TransportKind = "lean",
     ) -> None:
         self._name = name
         self._resolve = resolve
         self._judge = judge
         self._prepare = prepare
         self._on_event = on_event
+        self._transport: ssh.TransportKind = transport
         self._unlocked = ssh.Unlocked()
         self._lock = threading.Lock()
         self._news = threading.Event()  # something for the supervisor to look at
@@ -94,7 +96,7 @@ class Link:
     @property
     def state(self) -> LinkState:
         """``connected``, ``reconnecting``, ``failed`` or ``closed``."""
-        return _public(self._status)
+        return recovery.public(self._status)
 
     def connection(self) -> ssh.Connection:
         """The connection of this moment.
@@ -108,7 +110,9 @@ class Link:
         if isinstance(status, Over) and status.error:
             raise status.error
         raise NetworkError(
-            f"The link to {self._name} is {_public(status)}", hint="It comes back by itself.", code="reconnecting"
+            f"The link to {self._name} is {recovery.public(status)}",
+            hint="It comes back by itself.",
+            code="reconnecting",
         )
 
     def open_stream(self, host: str, port: int, sink: Sink, *, admit: Callable[[], bool] = lambda: True) -> Stream:
@@ -237,7 +241,12 @@ class Link:
         def attempt(endpoint: Endpoint) -> ssh.Connection:
             began = time.monotonic()
             connection = ssh.connect(
-                endpoint, ask=ask, on_event=self._on_event, deadline=deadline.sooner(seconds), unlocked=self._unlocked
+                endpoint,
+                ask=ask,
+                on_event=self._on_event,
+                deadline=deadline.sooner(seconds),
+                unlocked=self._unlocked,
+                transport=self._transport,
             )
             self._usual_login = time.monotonic() - began
             return connection
@@ -272,7 +281,7 @@ class Link:
             status = self._status = change(before)
         if status == before:
             return
-        self._on_event(_told(before, status, time.monotonic()))
+        self._on_event(recovery.told(before, status, time.monotonic()))
         if isinstance(status, Over):
             self._over.set()
         if not isinstance(status, Down):
@@ -301,18 +310,3 @@ def log_in(
         else:
             judge(None, deadline)
             return connection
-
-
-def _told(before: recovery.State, status: recovery.State, now: float) -> LinkChanged:
-    """What to say of the change from one state to another."""
-    down = now - before.since if isinstance(before, Down) else 0.0
-    if isinstance(status, Down):
-        return LinkChanged("reconnecting", status.reason, max(0.0, status.retry_at - now), down)
-    reason = status.error.message if isinstance(status, Over) and status.error else ""
-    return LinkChanged(_public(status), reason, down=down)
-
-
-def _public(status: recovery.State) -> LinkState:
-    if isinstance(status, Over):
-        return "failed" if status.error else "closed"
-    return "connected" if isinstance(status, Up) else "reconnecting"

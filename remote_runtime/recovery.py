@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Union
 
 from remote_runtime.errors import AuthenticationFailed, NetworkError, RemoteRuntimeError, TimedOut
+from remote_runtime.events import LinkChanged, LinkState
 
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
@@ -121,6 +122,22 @@ def login_seconds(state: State, usual: float) -> float:
 def closed(state: State) -> State:
     """The user wants no more of it."""
     return state if isinstance(state, Over) else Over()
+
+
+def public(state: State) -> LinkState:
+    """The state as its users know it."""
+    if isinstance(state, Over):
+        return "failed" if state.error else "closed"
+    return "connected" if isinstance(state, Up) else "reconnecting"
+
+
+def told(before: State, state: State, now: float) -> LinkChanged:
+    """What to say of the change from one state to another."""
+    down = now - before.since if isinstance(before, Down) else 0.0
+    if isinstance(state, Down):
+        return LinkChanged("reconnecting", state.reason, max(0.0, state.retry_at - now), down)
+    reason = state.error.message if isinstance(state, Over) and state.error else ""
+    return LinkChanged(public(state), reason, down=down)
 
 
 def _may_be_booting(error: RemoteRuntimeError) -> bool:

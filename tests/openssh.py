@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import time
@@ -162,6 +163,7 @@ class Sshd:
         """End the listener, every connection, and every command that still runs under one."""
         if self._process is None:
             return
+        self._process.send_signal(signal.SIGSTOP)  # or who comes now would be served by a process that nobody ends
         _end(_descendants(self._process.pid))
         self._process.kill()
         self._process.wait(START_SECONDS)

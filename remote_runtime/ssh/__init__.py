@@ -4,5 +4,6 @@ from remote_runtime.ssh.auth import Unlocked
 from remote_runtime.ssh.connection import Connection, connect, ended
 from remote_runtime.ssh.process import RemoteProcess
 from remote_runtime.ssh.pulse import Pulse
+from remote_runtime.ssh.transport import Kind as TransportKind
 
-__all__ = ["Connection", "Pulse", "RemoteProcess", "Unlocked", "connect", "ended"]
+__all__ = ["Connection", "Pulse", "RemoteProcess", "TransportKind", "Unlocked", "connect", "ended"]

@@ -63,7 +63,7 @@ def connect(
     on_event: EventSink,
     deadline: Deadline,
     unlocked: Unlocked | None = None,
-    transport: Kind = "stock",
+    transport: Kind = "lean",
     commands: bool = True,
 ) -> Connection:
     """Return an authenticated connection to ``endpoint``.

@@ -14,6 +14,7 @@ from tests.faults.person import Outcome, Person
 from tests.faults.rough import Mount, StartRough
 from tests.faults.table import fails, works
 from tests.jupyter.machine import PATH_WITH_JUPYTER, Machine
+from tests.leaks import strays
 from tests.openssh import Sshd, StartSshd
 from tests.tools import need
 
@@ -176,7 +177,10 @@ def test_forwarding_forbidden(
 def test_restricted_key(person: Person, jupyter: Sshd) -> Outcome:
     keys = jupyter.files.directory / "authorized_keys"
     keys.write_text(f"restrict {keys.read_text()}")
-    return person.connects(person.knows(jupyter))
+    outcome = person.connects(person.knows(jupyter))
+    left = [process for process in strays(jupyter.files.directory) if "jupyter_server" in process.cmdline()]
+    assert not left, "a server was started that nobody can reach"
+    return outcome
 
 
 # -- the home ----------------------------------------------------------------------------------------------------------

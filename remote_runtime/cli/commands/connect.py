@@ -89,6 +89,14 @@ Examples:
     help="Whether JupyterLab is installed if Jupyter is missing.",
 )
 @option("--upgrade", is_flag=True, section="Jupyter", help="Install the newest supported Jupyter.")
+@option(
+    "--transport",
+    type=click.Choice(["lean", "stock"]),
+    default="lean",
+    show_default=True,
+    section="Ports",
+    help="What moves forwarded bytes: our own code, or paramiko's.",
+)
 @option("--new-token", is_flag=True, section="Security", help="Make all earlier URLs of this machine invalid.")
 @option("--host-key", type=HOST_KEY, section="Security", help="Accept exactly the SSH host key with this fingerprint.")
 def command(
@@ -106,6 +114,7 @@ def command(
     jupyter_arg: tuple[str, ...],
     ui: Literal["lab", "none"],
     upgrade: bool,
+    transport: Literal["lean", "stock"],
     new_token: bool,
     host_key: str | None,
 ) -> None:
@@ -140,6 +149,7 @@ def command(
         forwards=forward,
         server=options,
         new_token=new_token,
+        transport=transport,
         timeout=call.timeout,
         on_event=call.on_event,
         settings=call.settings,
