@@ -62,8 +62,11 @@ class Bench:
 
 @dataclass(frozen=True)
 class Figure:
-    """``line``: Netlab's settings; None for this machine's own loopback.  ``better`` is +1 where more is better, -1 where less is; ``reach`` is the ratio to
-    OpenSSH that is promised, by what is measured."""
+    """``line``: Netlab's settings; None for this machine's own loopback.
+
+    ``better`` is +1 where more is better, -1 where less is; ``reach`` is the ratio to OpenSSH that is promised, by what
+    is measured.
+    """
 
     text: str
     line: dict[str, Any] | None
@@ -352,7 +355,7 @@ def compare(figure: Figure, kinds: Sequence[str], rounds: int) -> dict[str, Any]
 @contextmanager
 def laboratory(figure: Figure) -> Iterator[tuple[Place, Sshd, int]]:
     """The near end of a figure's line, with an SSH server and a byte server at the far end; or all of it here."""
-    options = {"MaxSessions": "10000", "LogLevel": "INFO"}
+    options: Any = {"MaxSessions": "10000", "LogLevel": "INFO"}
     with tempfile.TemporaryDirectory() as directory:
         if figure.line is None:
             with run_sshd(Path(directory) / "sshd", **options) as here, servers.run_server(Here()) as port:

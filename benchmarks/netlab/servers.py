@@ -19,8 +19,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from benchmarks.netlab.namespace import Namespace, NetlabError
+from benchmarks.netlab.namespace import NetlabError
 
 _BLOCK = random.Random(0).randbytes(1 << 20)
 _CHUNK = 1 << 18
@@ -41,8 +42,8 @@ def content(count: int) -> Iterator[memoryview]:
 
 
 @contextlib.contextmanager
-def run_server(namespace: Namespace, port: int = 0) -> Iterator[int]:
-    """A byte server on every address of that namespace, for the block; gives its port."""
+def run_server(namespace: Any, port: int = 0) -> Iterator[int]:
+    """A byte server on every address of that namespace (or of what has its methods), for the block; gives its port."""
     argv = [sys.executable, "-m", "benchmarks.netlab.servers", str(port)]
     pipe = subprocess.PIPE
     with namespace.popen(argv, cwd=_PROJECT, stdin=pipe, stdout=pipe, text=True) as process:
@@ -56,7 +57,7 @@ def run_server(namespace: Namespace, port: int = 0) -> Iterator[int]:
             process.kill()
 
 
-def connect(namespace: Namespace, address: tuple[str, int], timeout: float = 20.0) -> socket.socket:
+def connect(namespace: Any, address: tuple[str, int], timeout: float = 20.0) -> socket.socket:
     """A TCP connection from that namespace, without Nagle; ``timeout`` seconds for each wait on it."""
     with namespace.in_namespace():
         client = socket.create_connection(address, timeout)

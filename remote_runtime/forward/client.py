@@ -80,11 +80,11 @@ class Client:
         self.ended = False
 
     def ask_again(self) -> bool:
-        """Go back to waiting after a stream that was lost with the client's request, if that may be made again.
+        """Go back to waiting after a stream that was lost, if what the client has said may be said again; whether so.
 
-        Whether it may: not too often, since a request may itself be what ends the connection.
+        Nothing at all may, and so may a safe request, but not too often: it may itself be what ends the connection.
         """
-        if not self._asked or self._repeats >= REPEATS or not repeatable(self._asked):
+        if self._asked is None or self._repeats >= REPEATS or (self._asked and not repeatable(self._asked)):
             return False
         self._repeats += 1
         self.detach()

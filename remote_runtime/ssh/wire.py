@@ -96,6 +96,10 @@ class Wire:
         self._near.close()
         self._far.close()
         self._sock.close()
+        self._queue.clear()
+        self._buffer = bytearray()  # whoever still knows this wire shall not keep it
+        self._view = memoryview(self._buffer)
+        self._start = self._end = 0
 
     # -- the reading thread --------------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ class FarSide:
         self.mend = False  # a stream was refused: somebody has to look after the port, and then to call retry()
         self.attempts: Counter[Address] = Counter()
         self.refusals: Counter[Address] = Counter()
-        self.cut: set[Address] = set()
+        self.lost: list[EchoStream] = []  # after they were confirmed
         self.read: Counter[Address] = Counter()  # streams that have read something, by client
         self.unconfirmed: list[EchoStream] = []
         self.confirmed: list[EchoStream] = []
@@ -71,8 +71,8 @@ class FarSide:
 
     def lose_confirmed(self) -> None:
         taken, self.confirmed = self.confirmed, []
+        self.lost += taken
         for stream in taken:
-            self.cut.add(stream.address)
             stream.sink.closed(NetworkError("lost", code="connection_lost"))
 
     def refuse(self) -> None:
@@ -86,8 +86,9 @@ class FarSide:
                 self.confirmed.remove(stream)
 
     def may_be_cut(self, address: Address) -> bool:
-        """Whether that client had a fate that no forward could spare it."""
-        return address in self.cut or self.refusals[address] >= REFUSALS
+        """Whether that client had a fate that no forward could spare it: what it said was read, and perhaps done."""
+        cut = any(stream.has_read for stream in self.lost if stream.address == address)
+        return cut or self.refusals[address] >= REFUSALS
 
 
 class EchoStream:
@@ -102,7 +103,7 @@ class EchoStream:
         self._held = b""
         self._starved = False
         self._ended = False
-        self._has_read = False
+        self.has_read = False
 
     def write(self, data: memoryview) -> int:
         assert self.may_be_used, "a client was read before its stream was confirmed"
@@ -110,8 +111,8 @@ class EchoStream:
             accepted = min(len(data), ROOM_BYTES - len(self._held))
             self._held += data[:accepted]
             self._starved = accepted < len(data)
-            if data and not self._has_read:
-                self._has_read = True
+            if data and not self.has_read:
+                self.has_read = True
                 self._far.read[self.address] += 1
         return accepted
 
