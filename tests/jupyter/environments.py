@@ -11,8 +11,10 @@ import sysconfig
 from pathlib import Path
 from typing import Any
 
+from remote_runtime.guest import pipconf
+from remote_runtime.guest.installers import uv_environment
+
 NOT_LINKED = ("remote_runtime", "__editable__", "_remote_runtime", "jupyter_http_over_ws")
-UV = (sys.executable, "-m", "uv", "--quiet")
 
 
 class Environment:
@@ -85,10 +87,21 @@ def borrowed_environment(root: Path, *, pip: bool = True) -> Environment:
 
 def index_environment(root: Path, *packages: str, python: str = sys.executable) -> Environment:
     """An environment with ``packages`` from the package index, and pip."""
-    subprocess.run([*UV, "venv", "--seed", "--python", python, str(root)], check=True, timeout=240)
+    uv("venv", "--seed", "--python", python, str(root))
     environment = Environment(root)
-    subprocess.run([*UV, "pip", "install", "--python", str(environment.python), *packages], check=True, timeout=240)
+    uv("pip", "install", "--python", str(environment.python), *packages)
     return environment
+
+
+def uv(*arguments: str) -> None:
+    """Run uv against the index that pip's configuration names, as uv itself does not read that."""
+    usual_cache = str(Path.home() / ".cache" / "uv")
+    subprocess.run(
+        [sys.executable, "-m", "uv", "--quiet", "--system-certs", *arguments],
+        env=uv_environment(os.environ, pipconf.read(), usual_cache),
+        check=True,
+        timeout=240,
+    )
 
 
 def read_switch(environment: Environment) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import pythons
-
-SECONDS = 180
+from tests.jupyter.environments import uv
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,7 @@ def environments(tmp_path_factory: pytest.TempPathFactory) -> Environments:
 
 def make_environment(directory: Path, recipe: Recipe) -> Path:
     """A virtual environment by ``recipe`` in ``directory``; its Python."""
-    uv = pytest.importorskip("uv").find_uv_bin()
-    interpreter = pythons.python(recipe.python)
-    subprocess.run([uv, "venv", "--quiet", "--python", interpreter, directory], check=True, timeout=SECONDS)
+    uv("venv", "--python", str(pythons.python(recipe.python)), str(directory))
     python = directory / "bin" / "python"
-    subprocess.run([uv, "pip", "install", "--quiet", "--python", python, *recipe.packages], check=True, timeout=SECONDS)
+    uv("pip", "install", "--python", str(python), *recipe.packages)
     return python
