@@ -56,5 +56,5 @@ soak:
 
 clean:
 	@if [ -d .demo ]; then $(MAKE) --no-print-directory demo-stop; fi
-	rm -rf .venv .demo .artifacts .coverage .coverage.* .pytest-output dist build
+	rm -rf .venv .demo .artifacts .coverage .coverage.* .pytest-output* dist build
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
