@@ -17,6 +17,9 @@ KEY_SECONDS = 90.0
 BREATH_SECONDS = 10.0
 """A machine that has been up for long may still be in the middle of something."""
 
+LASTING = ("certificate_untrusted", "iap_protocol")
+"""Codes of failures on the way to the machine that no boot will end."""
+
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 2.0
 
 FIRST_DENIED_SECONDS, LONGEST_DENIED_SECONDS = 1.0, 5.0
@@ -29,7 +32,7 @@ def worth_waiting(error: RemoteRuntimeError, *, since_boot: float, since_key: fl
     All in seconds: since the VM was started, since the key was added to its metadata (both infinite if long ago), and
     since the first of these failures.
     """
-    if isinstance(error, HostKeyError):
+    if isinstance(error, HostKeyError) or error.code in LASTING:
         return False
     if isinstance(error, AuthenticationFailed):
         return since_key < KEY_SECONDS or since_boot < KEY_SECONDS

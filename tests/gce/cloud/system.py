@@ -24,7 +24,7 @@ START_SECONDS = 10.0
 
 _ENTER = r"""
 set -e
-disk=$1; own_network=$2; shift 2
+disk=$1; own_network=$2; ours=$3; shift 3
 mkdir -p "$disk/upper" "$disk/work" "$disk/root"
 # Where the disk itself is on an overlay (a container's), a second one is refused; memory will do.
 mount -t overlay overlay -o "lowerdir=/,upperdir=$disk/upper,workdir=$disk/work" "$disk/root" 2>/dev/null || {
@@ -44,6 +44,10 @@ mount -t tmpfs tmpfs "$disk/root/tmp"
 mount -t tmpfs tmpfs "$disk/root/run"
 mkdir -m 755 "$disk/root/run/sshd" "$disk/root/run/lock"
 chmod 1777 "$disk/root/tmp" "$disk/root/run/lock"
+case $ours in
+# A checkout that is itself in the temporary directory must be seen there, as everything else of this machine is.
+/tmp/*) mkdir -p "$disk/root$ours" && mount --rbind "$ours" "$disk/root$ours" ;;
+esac
 if [ "$own_network" = yes ]; then
     ip link set lo up
     ip address add 169.254.169.254/32 dev lo
@@ -82,7 +86,7 @@ class System:
         metadata_address = METADATA_ADDRESS if own_network else address
         argv = [
             *("unshare", *kinds, "--fork", "--kill-child", "sh", "-c", _ENTER, "sh"),
-            *(str(disk), "yes" if own_network else "no", *_other_mounts(), "--"),
+            *(str(disk), "yes" if own_network else "no", sys.prefix, *_other_mounts(), "--"),
             *(*init, hostname, metadata_address),
         ]
         with theirs:
