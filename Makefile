@@ -5,7 +5,7 @@
 export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PYTHON
 
-.PHONY: help demo demo-stop test unit lint lock soak conformance fuzz clean
+.PHONY: help demo demo-stop test unit lint lock slow soak conformance fuzz clean
 
 help:
 	@echo 'make demo       a notebook server in a sandbox on this machine, and a cell run through its URL'
@@ -14,6 +14,7 @@ help:
 	@echo 'make unit       the quick tests only'
 	@echo 'make lint       linters only'
 	@echo 'make lock       pin anew what is installed on VMs'
+	@echo 'make slow       the tests that take long, or want a quiet machine'
 	@echo 'make soak       an hour of cut connections under load; its result is kept in benchmarks/results'
 	@echo 'make conformance  the extension on every Python and Jupyter that it promises to run on'
 	@echo 'make fuzz       ten minutes of messages made up by a fuzzer; what is new stays in tests/jupyter/corpus'
@@ -48,6 +49,10 @@ conformance:
 fuzz:
 	@scripts/setup test
 	@.venv/bin/python scripts/fuzz
+
+slow:
+	@scripts/setup test
+	@.venv/bin/python -m pytest -m slow
 
 soak:
 	@scripts/setup test

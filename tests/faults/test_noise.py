@@ -66,6 +66,7 @@ def test_an_ssh_server_with_a_noisy_name(person: Person) -> None:
     assert not re.search(r"[\x00-\x09\x0b\x0c\x0e-\x1f\x7f-\x9f\u202e\u2066]", terminal.shown)
 
 
+@pytest.mark.slow  # it judges by memory, of which the measuring of coverage takes some
 @pytest.mark.parametrize("noise", ["yes one line after another", "tr '\\0' x </dev/zero"])
 def test_noise_costs_no_memory(person: Person, rough: StartRough, noise: str, tmp_path: Path) -> None:
     sshd = rough(shell="bash")

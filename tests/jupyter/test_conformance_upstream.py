@@ -10,6 +10,7 @@ from tests.jupyter.conformance import run_suite, unasked
 from tests.jupyter.interpreters import UPSTREAM, Environments
 
 
+@pytest.mark.slow
 @pytest.mark.egress
 @pytest.mark.timeout(300)
 @unasked("it is asked all the others here")
