@@ -148,6 +148,7 @@ def _launch(record: dict[str, Any], found: plan.Found, context: Context, *, ours
     state, options = context.state, record["options"]
     wanted = options["remote_port"]
     kept = state.record().get("port", 0)
+    failures = 0
     for candidate in plan.port_candidates(wanted=wanted, kept=kept):
         port = candidate or processes.any_port()
         if not processes.port_free(port):
@@ -155,8 +156,10 @@ def _launch(record: dict[str, Any], found: plan.Found, context: Context, *, ours
         try:
             return _start_on(port, record, found, context, ours=ours, kernel=kernel)
         except GuestFailure as failure:
-            # Another program may have taken the port between our look and Jupyter's.
-            if failure.code != "server_died" or processes.port_free(port):
+            # Another program may have taken the port between our look and Jupyter's, and may even be gone again: so
+            # one death proves nothing, unless nobody but Jupyter can be meant.
+            failures += 1
+            if failure.code != "server_died" or (processes.port_free(port) and (wanted or failures > 1)):
                 raise
     raise GuestFailure(
         "server_port_taken",
