@@ -50,7 +50,7 @@ def download(served: Service) -> Iterator[HTTPResponse]:
         yield answer
 
 
-@pytest.mark.parametrize("seconds", [5, 30])
+@pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_black_hole_heals(served: Service, lab: Netlab, seconds: float) -> None:
     began = time.monotonic()
     lab.black_hole()

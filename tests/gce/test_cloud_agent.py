@@ -13,7 +13,7 @@ from remote_runtime.settings import Settings
 from tests.gce.cloud import Cloud, unavailable
 from tests.gce.person import Person
 
-pytestmark = pytest.mark.egress
+pytestmark = [pytest.mark.egress, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

@@ -76,7 +76,9 @@ def test_bytes_go_both_ways_until_the_owner_closes(bench: Bench) -> None:
     assert bench.relay.tokens == bench.tokens == [f"{SECRET}-0"]
 
 
-@pytest.mark.parametrize("kind", CUTS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] if place > 1 else []) for place, kind in enumerate(CUTS)]
+)
 def test_twenty_cuts_lose_no_byte(bench: Bench, kind: CutKind, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(iap_pump, "SILENT_SECONDS", 0.3)
     bench.relay.cut(kind, after=3 * MIB, times=20)

@@ -60,7 +60,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Flavour:
     return Flavour(environment, ("server", *FOR_SERVER))
 
 
-@pytest.fixture(params=["notebook", "server"])
+@pytest.fixture(params=["notebook", pytest.param("server", marks=pytest.mark.slow)])
 def flavour(request: pytest.FixtureRequest, settings: object) -> Flavour:
     found: Flavour = request.getfixturevalue(request.param)
     return found
