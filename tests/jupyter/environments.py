@@ -96,9 +96,10 @@ def index_environment(root: Path, *packages: str, python: str = sys.executable) 
 def uv(*arguments: str) -> None:
     """Run uv against the index that pip's configuration names, as uv itself does not read that."""
     usual_cache = str(Path.home() / ".cache" / "uv")
+    environment = uv_environment(os.environ, pipconf.read(), usual_cache)
     subprocess.run(
         [sys.executable, "-m", "uv", "--quiet", "--system-certs", *arguments],
-        env=uv_environment(os.environ, pipconf.read(), usual_cache),
+        env={**environment, "UV_INDEX_STRATEGY": "unsafe-best-match"},  # all indexes are alike, as they are to pip
         check=True,
         timeout=240,
     )
