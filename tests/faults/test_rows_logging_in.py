@@ -229,10 +229,7 @@ def known_hosts(person: Person, sshd: Sshd, *lines: str) -> str:
 @fails(
     "Its host key is not known here, and there is no terminal",
     code="host_key_unknown",
-    says=(
-        "If the machine's owner confirms that fingerprint: --host-key "
-        "SHA256:qv1yHIEq06TLr0uy3/TynecR3sycmh1hvyNWLdCoJRA"
-    ),
+    says=("If the machine's owner confirms that fingerprint: --host-key SHA256:"),
 )
 def test_unknown_host_key(person: Person, sshd: Sshd) -> Outcome:
     return person.connects(known_hosts(person, sshd))

@@ -409,19 +409,19 @@ def test_the_log_is_without_the_secret(log: tuple[logging.Logger, Lines]) -> Non
     assert handler.lines[2].startswith("it failed\nTraceback") and handler.lines[2].endswith("ValueError: [secret]")
 
 
-@given(st.text(min_size=1, max_size=20), st.integers(0, 3))
+# What begins with a tilde can't be taken for a part of another character's quotation, as "25" can.
+SECRETS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="%<>"), max_size=20).map("~".__add__)
+
+
+@given(SECRETS, st.integers(0, 3))
 def test_a_secret_is_found_however_it_is_quoted(secret: str, times: int) -> None:
-    try:
-        odd = "".join(f"%{byte:02X}" for byte in secret.encode())
-    except UnicodeEncodeError:
-        return
-    text = quote(secret, safe="")
+    text, odd = quote(secret, safe=""), "".join(f"%{byte:02X}" for byte in secret.encode())
     for _ in range(times):
         text, odd = quote(text, safe=""), quote(odd, safe="")
     for spelling in (secret, text, odd, odd.lower()):
         record = logging.LogRecord("x", logging.INFO, __file__, 1, "<%s>", (spelling,), None)
         redact.Redact(lambda: secret).filter(record)
-        assert record.getMessage().replace(redact.REPLACEMENT, "") == "<>" or secret in "<>%20123456789abcdefABCDEF"
+        assert record.getMessage() == f"<{redact.REPLACEMENT}>"
 
 
 def test_a_record_that_nobody_can_format_is_not_our_failure() -> None:
