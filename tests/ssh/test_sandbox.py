@@ -375,7 +375,7 @@ def test_a_command_ends_with_its_connection(make_provider: MakeProvider, setting
         assert process.stdout.readline() == b"started\n"
         inside = psutil.Process(int((root(settings) / "home" / "pid").read_text()))
         process.kill()
-    _, alive = psutil.wait_procs([inside], timeout=3 * SECONDS)
+    _, alive = psutil.wait_procs([inside], timeout=SECONDS)
     assert not [left for left in alive if left.status() != psutil.STATUS_ZOMBIE]
 
 
