@@ -216,42 +216,23 @@ def short_connections(count: int, at_once: int) -> Measure:
     return measure
 
 
-SPEED = {"mb_per_s": 1}
+def bulk(text: str, transfer: Callable[[Any, int], None], *, reach: float, **line: float) -> Figure:
+    """The figure of a transfer of 200 MB over that line."""
+    measure = megabytes_per_second(transfer, 200)
+    return Figure(f"200 MB {text}", line, measure, {"mb_per_s": 1}, {"mb_per_s": reach})
+
+
 FIGURES: dict[str, Figure] = {
-    "upload_60": Figure(
-        "200 MB up, 60 ms",
-        {"rtt_ms": 60, "queue_bytes": 8 << 20},
-        megabytes_per_second(servers.upload, 200),
-        SPEED,
-        {"mb_per_s": 1.75},
+    "upload_60": bulk("up, 60 ms", servers.upload, reach=1.75, rtt_ms=60, queue_bytes=8 << 20),
+    "upload_120": bulk("up, 120 ms", servers.upload, reach=1.75, rtt_ms=120, queue_bytes=8 << 20),
+    "download_20": bulk(
+        "down, 20 ms, 1 Gbit/s", servers.download, reach=1.0, rtt_ms=20, mbit=1000, queue_bytes=4 << 20
     ),
-    "upload_120": Figure(
-        "200 MB up, 120 ms",
-        {"rtt_ms": 120, "queue_bytes": 8 << 20},
-        megabytes_per_second(servers.upload, 200),
-        SPEED,
-        {"mb_per_s": 1.75},
+    "download_60": bulk(
+        "down, 60 ms, 1 Gbit/s", servers.download, reach=1.3, rtt_ms=60, mbit=1000, queue_bytes=8 << 20
     ),
-    "download_20": Figure(
-        "200 MB down, 20 ms, 1 Gbit/s",
-        {"rtt_ms": 20, "mbit": 1000, "queue_bytes": 4 << 20},
-        megabytes_per_second(servers.download, 200),
-        SPEED,
-        {"mb_per_s": 1.0},
-    ),
-    "download_60": Figure(
-        "200 MB down, 60 ms, 1 Gbit/s",
-        {"rtt_ms": 60, "mbit": 1000, "queue_bytes": 8 << 20},
-        megabytes_per_second(servers.download, 200),
-        SPEED,
-        {"mb_per_s": 1.3},
-    ),
-    "download_120": Figure(
-        "200 MB down, 120 ms, 1 Gbit/s",
-        {"rtt_ms": 120, "mbit": 1000, "queue_bytes": 16 << 20},
-        megabytes_per_second(servers.download, 200),
-        SPEED,
-        {"mb_per_s": 1.3},
+    "download_120": bulk(
+        "down, 120 ms, 1 Gbit/s", servers.download, reach=1.3, rtt_ms=120, mbit=1000, queue_bytes=16 << 20
     ),
     "pings_60": Figure(
         "4 streams of 64-byte pings, 60 ms", {"rtt_ms": 60}, pings(4, 30), {"p50_ms": -1}, {"p50_ms": 0.5}

@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from remote_runtime._threads import Deadline
+from remote_runtime.guest.processes import any_port
 from remote_runtime.ssh.transport import Kind
 from tests.openssh import Sshd
 
@@ -98,7 +99,7 @@ def ours(kind: Kind, host: str, port: int, user: str, key: str, known_hosts: str
 
 def by_openssh(host: str, port: int, user: str, key: str, known_hosts: str, far_port: int) -> None:
     """By `ssh -N -L` with its defaults."""
-    local = free_port()
+    local = any_port()
     options = ["-i", key, "-o", f"UserKnownHostsFile={known_hosts}", "-o", "IdentitiesOnly=yes", "-F", "none"]
     argv = ["ssh", "-N", "-L", f"127.0.0.1:{local}:127.0.0.1:{far_port}", *options, "-p", str(port), f"{user}@{host}"]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
@@ -126,7 +127,7 @@ def by_sshtunnel(host: str, port: int, user: str, key: str, known_hosts: str, fa
     import sshtunnel
 
     paramiko.DSSKey = paramiko.RSAKey  # type: ignore[attr-defined]  # paramiko has dropped it, sshtunnel still asks
-    local = ("127.0.0.1", free_port())
+    local = ("127.0.0.1", any_port())
     with sshtunnel.SSHTunnelForwarder(
         (host, port),
         ssh_username=user,
@@ -141,14 +142,6 @@ def ready(port: int) -> None:
     """Say so, and wait until nobody needs it any more."""
     print(port, flush=True)
     sys.stdin.read()
-
-
-def free_port() -> int:
-    """A port that is free at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 if __name__ == "__main__":

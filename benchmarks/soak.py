@@ -17,12 +17,8 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
-import os
 import random
-import secrets
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -37,7 +33,8 @@ import psutil
 import websocket
 
 from benchmarks.environment import describe
-from tests.jupyter.kernels import run_cell
+from tests.cli.conftest import Running, json_lines
+from tests.jupyter.kernels import ask, run_cell
 from tests.jupyter.machine import ALIAS, Machine, machine_with_jupyter
 
 REQUESTS_PER_SECOND = 20
@@ -135,29 +132,11 @@ def connected(machine: Machine, directory: Path) -> Iterator[dict[str, Any]]:
     home = directory / "home"
     home.mkdir(mode=0o700)
     machine.introduce(home)
-    argv = [sys.executable, "-m", "remote_runtime", "connect", "--provider", "ssh", ALIAS, "--port", "auto", "--json"]
-    environment = {**os.environ, "HOME": str(home), "REMOTE_RUNTIME_HOME": str(directory / "state")}
-    output = directory / "connect.out"
-    with (
-        output.open("wb") as file,
-        subprocess.Popen(argv, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file) as process,
-    ):
-        try:
-            yield _ready(process, output)
-        finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(PATIENCE_SECONDS)
-
-
-def _ready(process: subprocess.Popen[bytes], output: Path) -> dict[str, Any]:
-    end = time.monotonic() + PATIENCE_SECONDS
-    while process.poll() is None and time.monotonic() < end:
-        for line in output.read_text().splitlines():
-            if '"event": "ready"' in line and line.endswith("}"):
-                ready: dict[str, Any] = json.loads(line)
-                return ready
-        time.sleep(0.05)
-    raise SystemExit(f"connect did not get ready: {output.read_text()}")
+    arguments = ["connect", "--provider", "ssh", ALIAS, "--port", "auto", "--json"]
+    places = {"HOME": str(home), "REMOTE_RUNTIME_HOME": str(directory / "state")}
+    with Running(directory / "connect", *arguments, **places) as running:
+        running.until('"ready"')
+        yield next(event for event in json_lines(running.out) if event["event"] == "ready")
 
 
 class Server:
@@ -269,12 +248,7 @@ class Page:
                     self._stop.wait(0.5)
 
     def _ask(self, channel: websocket.WebSocket) -> None:
-        asked = secrets.token_hex(8)
-        header = {"msg_id": asked, "msg_type": "kernel_info_request", "session": "s"}
-        message = {"header": header, "parent_header": {}, "metadata": {}, "content": {}, "channel": "shell"}
-        channel.send(json.dumps(message))
-        while json.loads(channel.recv())["parent_header"].get("msg_id") != asked:
-            pass
+        ask(channel)
         now = time.monotonic()
         self.longest_silence = max(self.longest_silence, now - self._heard)
         self._heard = now

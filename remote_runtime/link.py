@@ -25,7 +25,6 @@ Resolve = Callable[[Deadline], Endpoint]
 Judge = Callable[[Optional[RemoteRuntimeError], Deadline], None]
 Prepare = Callable[[ssh.Connection, Deadline], ServerInfo]
 
-PROBE_EVERY_SECONDS = 1.0
 SUSPECT_SECONDS = 3.0
 """A peer that has not answered a probe for so long is suspected dead: a new login is raced against its answer."""
 
@@ -165,7 +164,7 @@ class Link:
 
     def _watch(self) -> None:
         """Look after a link that is up, for one interval."""
-        self._rest(PROBE_EVERY_SECONDS)
+        self._rest(ssh.ASK_EVERY_SECONDS)
         trouble = self._trouble()
         if trouble:
             self._move(lambda status: recovery.lost(status, trouble, time.monotonic()))

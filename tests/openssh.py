@@ -22,6 +22,7 @@ import pytest
 
 from remote_runtime import keys
 from remote_runtime._threads import Deadline
+from remote_runtime.guest.processes import any_port
 from remote_runtime.model import Dial, Endpoint, Identity, Pinned
 from tests.tools import need
 
@@ -294,11 +295,8 @@ def make_key(path: Path, kind: str) -> str:
 def _on_a_free_port(files: Files, enter: Sequence[str]) -> Sshd:
     """sshd can't be told to take any port, so between our look and its bind somebody else may have taken ours."""
     for attempts_left in range(4, -1, -1):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
         with suppress(*() if attempts_left == 0 else (SshdDidNotStart,)):
-            return Sshd(files, port, enter)
+            return Sshd(files, any_port(), enter)
     raise AssertionError("not reached: the last attempt returns or raises")
 
 

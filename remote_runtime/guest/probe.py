@@ -48,18 +48,8 @@ print("\\n" + json.dumps({"executable": sys.executable, "python_version": "%d.%d
 
 def ask(python: str, deadline: Deadline) -> Found | None:
     """What that Python has; None if it does not run."""
-    try:
-        answer = subprocess.run(
-            [python, "-B", "-c", QUESTION],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=deadline.bounded(ASK_SECONDS),
-            check=False,
-        )
-    except (OSError, ValueError, subprocess.TimeoutExpired):
-        return None
-    return parse_answer(python, answer.stdout)
+    answer = _run(python, QUESTION, deadline)
+    return parse_answer(python, answer.stdout) if answer else None
 
 
 def parse_answer(python: str, output: bytes) -> Found | None:
@@ -85,19 +75,23 @@ def find(environ: Mapping[str, str], home: str, deadline: Deadline) -> Iterator[
 
 def can_serve(python: str, deadline: Deadline) -> bool:
     """Whether the Jupyter Server there can at least be imported."""
-    code = "import sys; sys.path.pop(0); import jupyter_server.serverapp"
+    answer = _run(python, "import sys; sys.path.pop(0); import jupyter_server.serverapp", deadline)
+    return answer is not None and answer.returncode == 0
+
+
+def _run(python: str, code: str, deadline: Deadline) -> subprocess.CompletedProcess[bytes] | None:
+    """``code`` in that Python; None if it does not run, or not in time."""
     try:
-        answer = subprocess.run(
+        return subprocess.run(
             [python, "-B", "-c", code],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=deadline.bounded(ASK_SECONDS),
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return answer.returncode == 0
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
 
 
 def locate(python: str, environ: Mapping[str, str], home: str) -> str:

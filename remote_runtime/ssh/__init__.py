@@ -3,7 +3,7 @@
 from remote_runtime.ssh.auth import Unlocked
 from remote_runtime.ssh.connection import Connection, connect, ended
 from remote_runtime.ssh.process import RemoteProcess
-from remote_runtime.ssh.pulse import Pulse
+from remote_runtime.ssh.pulse import ASK_EVERY_SECONDS, Pulse
 from remote_runtime.ssh.transport import Kind as TransportKind
 
-__all__ = ["Connection", "Pulse", "RemoteProcess", "TransportKind", "Unlocked", "connect", "ended"]
+__all__ = ["ASK_EVERY_SECONDS", "Connection", "Pulse", "RemoteProcess", "TransportKind", "Unlocked", "connect", "ended"]

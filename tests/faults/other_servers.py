@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from remote_runtime.guest.processes import any_port
 from tests.faults.rough import Accounts, entering
 from tests.openssh import START_SECONDS, Files
 from tests.tools import need
@@ -28,7 +29,7 @@ def dropbear(files: Files) -> Iterator[tuple[int, str]]:
     (files.home / ".ssh").mkdir(mode=0o700)
     (files.home / ".ssh" / "authorized_keys").write_bytes((files.directory / "authorized_keys").read_bytes())
     enter = entering(Accounts(home=str(files.home)).write(files.directory))
-    port = _free_port()
+    port = any_port()
     argv = [*enter, program, "-F", "-E", "-s", "-r", str(host_key), "-p", f"127.0.0.1:{port}", "-P", ""]
     with _running(argv, port, {"PATH": "/usr/bin:/bin"}, files.log):
         yield port, " ".join(public.split()[:2])
@@ -39,16 +40,10 @@ def asyncssh(files: Files, home: Path, path: str) -> Iterator[int]:
     """AsyncSSH's server, as sandboxes have it, with the first of those keys; its port.  ``path`` is the PATH there."""
     (files.directory / "host_key").symlink_to(files.directory / "host_ed25519")
     (files.directory / "client_key.pub").symlink_to(files.directory / "authorized_keys")
-    port = _free_port()
+    port = any_port()
     argv = [sys.executable, "-m", "remote_runtime.providers._asyncssh_server", files.directory, home, port]
     with _running([str(word) for word in argv], port, {**os.environ, "PATH": path}, files.log):
         yield port
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-    return port
 
 
 @contextmanager

@@ -50,6 +50,16 @@ def download(served: Service) -> Iterator[HTTPResponse]:
         yield answer
 
 
+def assert_healed(served: Service, began: float) -> None:
+    """A client is served; the loss that began then was known in time, and mended soon after."""
+    served.getting().result()
+    known = served.until("reconnecting") - began
+    back = served.until("connected") - began
+    print(f"known after {known:.1f} s, back after {back:.1f} s")
+    assert known < KNOWN_SECONDS
+    assert back - known < BACK_SECONDS
+
+
 @pytest.mark.parametrize("seconds", [5, pytest.param(30, marks=pytest.mark.slow)])
 def test_a_black_hole_heals(served: Service, lab: Netlab, seconds: float) -> None:
     began = time.monotonic()
@@ -120,12 +130,7 @@ def test_the_clients_address_changes(served: Service, lab: Netlab) -> None:
     with download(served) as answer:
         began = time.monotonic()
         lab.move_near("10.77.1.9")
-        served.getting().result()
-        known = served.until("reconnecting") - began
-        back = served.until("connected") - began
-        print(f"known after {known:.1f} s, back after {back:.1f} s")
-        assert known < KNOWN_SECONDS
-        assert back - known < BACK_SECONDS
+        assert_healed(served, began)
         with pytest.raises(ConnectionResetError):  # there is no way to go on with it, and it is told so
             while answer.read(1 << 20):
                 pass
@@ -136,12 +141,7 @@ def test_the_vms_address_changes_and_its_host_key_does_not(served: Service, lab:
     """As a VM's that was stopped and started; the address is asked for anew."""
     began = time.monotonic()
     lab.move_far("10.77.1.10")
-    served.getting().result()
-    known = served.until("reconnecting") - began
-    back = served.until("connected") - began
-    print(f"known after {known:.1f} s, back after {back:.1f} s")
-    assert known < KNOWN_SECONDS
-    assert back - known < BACK_SECONDS
+    assert_healed(served, began)
     assert far.log.count("on 10.77.1.10 port 22") >= 1
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ from tests.faults.other_pythons import (
 from tests.faults.person import Outcome, Person
 from tests.faults.rough import StartRough
 from tests.faults.table import fails, works
-from tests.jupyter.packages import LocalIndex, make_authority, serving
+from tests.jupyter.packages import LocalIndex, make_authority, nowhere, serving
 from tests.openssh import Sshd, StartSshd
 
 INSTALL_SECONDS = 120.0
@@ -99,13 +97,6 @@ def test_unknown_certificate(person: Person, start_sshd: StartSshd, tmp_path: Pa
     _, context = make_authority(tmp_path)
     with serving(context) as index:
         return installs(person, with_path(start_sshd, **using(index.url)), seconds=60, **using(nowhere()))
-
-
-def nowhere() -> str:
-    """The URL of an index where nobody listens."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/simple"
 
 
 @pytest.mark.egress

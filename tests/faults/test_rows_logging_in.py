@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from remote_runtime import keys
+from tests.faults.hints import ENDED_LOGIN
 from tests.faults.person import Outcome, Person
 from tests.faults.rough import StartRough
 from tests.faults.table import fails, works
@@ -187,10 +188,7 @@ def test_locked_account(person: Person, rough: StartRough) -> Outcome:
 @fails(
     "The account's shell is nologin",
     code="guest_failed",
-    says=(
-        "A start-up file of the shell may end it, the shell may be nologin, or the login may be for one "
-        "command only (ForceCommand)."
-    ),
+    says=ENDED_LOGIN,
 )
 def test_nologin(person: Person, rough: StartRough) -> Outcome:
     return person.connects(person.knows(rough(account="ada", shell="nologin"), User="ada"))
@@ -204,10 +202,7 @@ def test_no_such_shell(person: Person, rough: StartRough) -> Outcome:
 @fails(
     "The login may run one command only",
     code="guest_failed",
-    says=(
-        "A start-up file of the shell may end it, the shell may be nologin, or the login may be for one "
-        "command only (ForceCommand)."
-    ),
+    says=ENDED_LOGIN,
 )
 @pytest.mark.parametrize("forced", ["echo 'This login is for backups.'", "internal-sftp", "/bin/false"])
 def test_forced_command(person: Person, start_sshd: StartSshd, forced: str) -> Outcome:

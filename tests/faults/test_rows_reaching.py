@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults.hints import NO_FORWARDING
 from tests.faults.other_servers import asyncssh, dropbear
 from tests.faults.person import Outcome, Person
 from tests.faults.table import fails, works
@@ -195,10 +196,7 @@ def test_jump_host_without_a_way(person: Person, start_sshd: StartSshd, unused_p
 @fails(
     "Its jump host may not forward",
     code="forwarding_forbidden",
-    says=(
-        "AllowTcpForwarding and PermitOpen in its sshd_config decide this, and `restrict` or no-port-"
-        "forwarding before your key in authorized_keys."
-    ),
+    says=NO_FORWARDING,
 )
 def test_jump_host_that_may_not(person: Person, start_sshd: StartSshd, warm: Machine) -> Outcome:
     person.knows(start_sshd(AllowTcpForwarding="no"), "gate")

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.hints import ENDED_LOGIN, NO_FORWARDING
 from tests.faults.person import Outcome, Person
 from tests.faults.rough import Mount, StartRough
 from tests.faults.table import fails, works
@@ -74,10 +75,7 @@ def test_banner(person: Person, warm: Machine, start_sshd: StartSshd, tmp_path: 
 @fails(
     "A start-up file of the shell ends it",
     code="guest_failed",
-    says=(
-        "A start-up file of the shell may end it, the shell may be nologin, or the login may be for one "
-        "command only (ForceCommand)."
-    ),
+    says=ENDED_LOGIN,
 )
 @pytest.mark.parametrize("shell", ENDS_BY_EXIT)
 def test_start_up_files_that_end(person: Person, rough: StartRough, shell: str) -> Outcome:
@@ -109,10 +107,7 @@ def test_start_up_files_that_read(person: Person, rough: StartRough) -> Outcome:
 @fails(
     "A start-up file of the shell starts another",
     code="guest_failed",
-    says=(
-        "A start-up file of the shell may end it, the shell may be nologin, or the login may be for one "
-        "command only (ForceCommand)."
-    ),
+    says=ENDED_LOGIN,
 )
 def test_start_up_files_that_start_a_shell(person: Person, rough: StartRough) -> Outcome:
     return person.connects(person.knows(start_up(rough(shell="bash"), "bash", "exec sh\n")))
@@ -144,10 +139,7 @@ def test_no_session(person: Person, start_sshd: StartSshd) -> Outcome:
 @fails(
     "The server forbids forwarding",
     code="forwarding_forbidden",
-    says=(
-        "AllowTcpForwarding and PermitOpen in its sshd_config decide this, and `restrict` or no-port-"
-        "forwarding before your key in authorized_keys."
-    ),
+    says=NO_FORWARDING,
 )
 @pytest.mark.parametrize(
     "forbidden",
@@ -169,10 +161,7 @@ def test_forwarding_forbidden(
 @fails(
     "Your key there is restricted (restrict in authorized_keys)",
     code="forwarding_forbidden",
-    says=(
-        "AllowTcpForwarding and PermitOpen in its sshd_config decide this, and `restrict` or no-port-"
-        "forwarding before your key in authorized_keys."
-    ),
+    says=NO_FORWARDING,
 )
 def test_restricted_key(person: Person, jupyter: Sshd) -> Outcome:
     keys = jupyter.files.directory / "authorized_keys"

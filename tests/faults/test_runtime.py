@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import websocket
 
 from remote_runtime import Runtime, Settings
 from remote_runtime.events import Event, LinkChanged
+from tests.jupyter.kernels import ask
 from tests.jupyter.machine import Machine, machine_with_jupyter
 from tests.jupyter.test_connect import get, join, run_cell, send
 from tests.leaks import strays
@@ -63,17 +63,7 @@ class Page:
             channel.close()
 
     def _ask(self, channel: websocket.WebSocket) -> None:
-        asked = secrets.token_hex(8)
-        message = {
-            "header": {"msg_id": asked, "msg_type": "kernel_info_request", "session": "s"},
-            "parent_header": {},
-            "metadata": {},
-            "content": {},
-            "channel": "shell",
-        }
-        channel.send(json.dumps(message))
-        while json.loads(channel.recv())["parent_header"].get("msg_id") != asked:
-            pass
+        ask(channel)
         with self._news:
             self.answers += 1
             self._news.notify_all()

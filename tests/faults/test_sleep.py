@@ -14,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.netlab import Netlab
-from remote_runtime.link import PROBE_EVERY_SECONDS, SLEPT_SECONDS, SUSPECT_SECONDS
+from remote_runtime.link import SLEPT_SECONDS, SUSPECT_SECONDS
+from remote_runtime.ssh import ASK_EVERY_SECONDS
 from tests.faults import web
 from tests.netlab import FarSshd, StartFarSshd, StartNetlab
 
 pytestmark = pytest.mark.netns
 
-ASLEEP_SECONDS = PROBE_EVERY_SECONDS + SLEPT_SECONDS + 1
+ASLEEP_SECONDS = ASK_EVERY_SECONDS + SLEPT_SECONDS + 1
 BACK_SECONDS = 2.5
 """Served again so soon after waking up: before silence could have told anything."""
 

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 import time
-import urllib.request
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remote_runtime import Runtime, Settings, connect
+from remote_runtime import Settings
 from remote_runtime.errors import InstanceError, NetworkError
 from remote_runtime.events import Event, LinkChanged
 from remote_runtime.machine import Machine
-from remote_runtime.providers.gce import GceOptions
 from tests.gce.cloud import Cloud, Vm
+from tests.gce.runtime import SECONDS, answers, give_jupyter, join
 
-SECONDS = 120.0
 A = "us-central1-a"
 PUBLISHES = {"enable-guest-attributes": "TRUE"}
-
-
-def give_jupyter(vm: Vm) -> None:
-    """Put the tests' own Jupyter where one may have been installed on a VM."""
-    assert vm.guest is not None
-    vm.guest.execute("ln", "-sfn", str(Path(sys.executable).parent.parent), "/opt/jupyter")
 
 
 def running(cloud: Cloud, **fields: Any) -> Vm:
@@ -35,26 +25,6 @@ def running(cloud: Cloud, **fields: Any) -> Vm:
     give_jupyter(vm)
     cloud.forget_calls()
     return vm
-
-
-def join(events: list[Event], **options: Any) -> Runtime:
-    return connect(
-        "trainer",
-        gce=GceOptions(**options),
-        user="ada",
-        local_port="auto",
-        timeout=SECONDS,
-        on_event=events.append,
-        settings=Settings.load(),
-    )
-
-
-def answers(runtime: Runtime) -> bool:
-    request = urllib.request.Request(
-        f"http://localhost:{runtime.port}/api/status", headers={"Authorization": f"token {runtime.token}"}
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return bool(answer.status == 200)
 
 
 def until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:

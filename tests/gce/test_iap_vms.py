@@ -5,24 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from remote_runtime import Runtime, Settings, connect
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, NetworkError, RemoteRuntimeError
 from remote_runtime.events import Event, LinkChanged
-from remote_runtime.providers.gce import GceOptions, iap
+from remote_runtime.providers.gce import iap
 from tests.gce.cloud import Cloud, Vm
 from tests.gce.cloud.relay import NOT_AUTHORIZED, Relay, to_vms
+from tests.gce.runtime import SECONDS, answers, give_jupyter, join
 
-SECONDS = 120.0
 ZONE = "us-central1-a"
 
 
@@ -39,28 +36,8 @@ def running(cloud: Cloud, **fields: Any) -> Vm:
     """A VM without an external address, with the tests' own Jupyter where one may have been installed."""
     vm = cloud.vm("trainer", **{"external": False, "metadata": {"enable-guest-attributes": "TRUE"}, **fields})
     cloud.wait_for_boot(vm)
-    assert vm.guest is not None
-    vm.guest.execute("ln", "-sfn", str(Path(sys.executable).parent.parent), "/opt/jupyter")
+    give_jupyter(vm)
     return vm
-
-
-def join(events: list[Event] | None = None, **options: Any) -> Runtime:
-    return connect(
-        "trainer",
-        gce=GceOptions(**options),
-        user="ada",
-        local_port="auto",
-        timeout=SECONDS,
-        on_event=(events if events is not None else []).append,
-        settings=Settings.load(),
-    )
-
-
-def answers(runtime: Runtime) -> bool:
-    headers = {"Authorization": f"token {runtime.token}"}
-    request = urllib.request.Request(f"http://localhost:{runtime.port}/api/status", headers=headers)
-    with urllib.request.urlopen(request, timeout=60) as answer:
-        return bool(answer.status == 200)
 
 
 def test_url_answers_and_outlives_cuts_of_the_websocket(cloud: Cloud, relay: Relay) -> None:

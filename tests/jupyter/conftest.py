@@ -12,7 +12,6 @@ import base64
 import http.client
 import json
 import os
-import socket
 import ssl
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import psutil
 import pytest
 import websocket
 
+from remote_runtime.guest.processes import any_port
 from remote_runtime.guest.wheel import build_wheel, extension_files, unpack
 from tests.jupyter import conformance
 from tests.jupyter.interpreters import environments as environments
@@ -158,7 +158,7 @@ def running_jupyter(
     token_file = directory / "token"
     token_file.write_text(token)
     token_file.chmod(0o600)
-    port = _free_port()
+    port = any_port()
     settings = {
         "ip": "127.0.0.1",
         "port": port,
@@ -185,7 +185,7 @@ def running_jupyter(
         )
     try:
         jupyter = Jupyter(port, token, base_url, root, log, psutil.Process(child.pid), tls)
-        _await_answer(jupyter, child)
+        await_answer(jupyter, child)
         yield jupyter
     finally:
         _stop(child)
@@ -342,15 +342,9 @@ def _environment(home: Path, config: Path, token_file: Path, python: str) -> dic
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _await_answer(jupyter: Jupyter, child: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_SECONDS
+def await_answer(jupyter: Jupyter, child: subprocess.Popen[bytes], *, seconds: float = START_SECONDS) -> None:
+    """Return when the server answers; fail the test, with its log, if it does not in time."""
+    end = time.monotonic() + seconds
     while child.poll() is None and time.monotonic() < end:
         try:
             if jupyter.request("GET", "api/status").status == http.client.OK:

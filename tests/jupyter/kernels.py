@@ -39,6 +39,15 @@ def run_cell(
     return printed
 
 
+def ask(connection: websocket.WebSocket) -> None:
+    """Ask the kernel something that it answers at once, and wait until it has."""
+    asked = uuid.uuid4().hex
+    header = {"msg_id": asked, "msg_type": "kernel_info_request", "session": "s"}
+    message = {"header": header, "parent_header": {}, "metadata": {}, "content": {}, "channel": "shell"}
+    connection.send(json.dumps(message))
+    next(_replies(connection, asked))
+
+
 def _replies(connection: websocket.WebSocket, message_id: str) -> Any:
     while True:
         message = json.loads(connection.recv())

@@ -24,6 +24,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from remote_runtime.guest.processes import any_port
+
 
 @cache
 def sha256(path: Path) -> str:
@@ -134,6 +136,11 @@ class LocalIndex:
 def _project(wheel: str) -> str:
     """The name by which an index knows the project that a wheel is of."""
     return re.sub(r"[-_.]+", "-", wheel.split("-")[0]).lower()
+
+
+def nowhere() -> str:
+    """The URL of an index where nobody listens."""
+    return f"http://127.0.0.1:{any_port()}/simple"
 
 
 @contextmanager

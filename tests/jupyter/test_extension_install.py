@@ -5,11 +5,9 @@ The environments come from the package index; one of each kind is made for all t
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +18,9 @@ import pytest
 import websocket
 
 from remote_runtime.extension import available
+from remote_runtime.guest.processes import any_port
 from tests.cli.conftest import run
-from tests.jupyter.conftest import COLAB, Jupyter, Page, _free_port, _stop, auth_query
+from tests.jupyter.conftest import COLAB, Jupyter, Page, _stop, auth_query, await_answer
 from tests.jupyter.environments import Environment, index_environment, read_switch
 from tests.jupyter.kernels import run_cell
 
@@ -74,7 +73,7 @@ def serving(flavour: Flavour, directory: Path) -> Iterator[Jupyter]:
     config = Path(os.environ["HOME"]) / ".jupyter" / "jupyter_server_config.py"
     config.parent.mkdir(exist_ok=True)
     config.write_text("c.ServerApp.allow_root = True\nc.ServerApp.open_browser = False\n")
-    port, log = _free_port(), directory / "log"
+    port, log = any_port(), directory / "log"
     with log.open("wb") as output:
         child = subprocess.Popen(
             [str(flavour.environment.root / "bin" / "jupyter"), *flavour.command, f"--port={port}"],
@@ -87,22 +86,11 @@ def serving(flavour: Flavour, directory: Path) -> Iterator[Jupyter]:
         )
     jupyter = Jupyter(port, TOKEN, "/", root, log, psutil.Process(child.pid))
     try:
-        _await_answer(jupyter, child)
+        await_answer(jupyter, child, seconds=START_SECONDS)
         yield jupyter
     finally:
         _stop(child)
         config.unlink()
-
-
-def _await_answer(jupyter: Jupyter, child: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + START_SECONDS
-    while child.poll() is None and time.monotonic() < end:
-        try:
-            if jupyter.request("GET", "api/status").status == http.client.OK:
-                return
-        except OSError:
-            time.sleep(0.05)
-    pytest.fail(f"the server did not come up:\n{jupyter.logged()}", pytrace=False)
 
 
 def by_the_direct_path(jupyter: Jupyter) -> None:

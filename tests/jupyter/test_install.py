@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from tests.jupyter.packages import (
     make_authority,
     make_uv_wheel,
     make_wheel,
+    nowhere,
     serving,
     sha256,
 )
@@ -197,7 +197,7 @@ def test_the_pip_that_python_brings_serves_where_the_index_has_none(machine: Mac
 
 @pytest.mark.parametrize("with_uv", [True, False], ids=["uv", "pip"])
 def test_wheels_are_sent_where_nothing_can_be_reached(machine: Machine, with_uv: bool) -> None:
-    machine.configure(INDEX_URL=closed_port())
+    machine.configure(INDEX_URL=nowhere())
     machine.sent = [machine.wheel, machine.pip, *([machine.uv] if with_uv else [])]
     assert works(machine, machine.build())
     (asked,) = machine.needed
@@ -206,7 +206,7 @@ def test_wheels_are_sent_where_nothing_can_be_reached(machine: Machine, with_uv:
 
 
 def test_no_egress_and_no_wheels(machine: Machine) -> None:
-    machine.configure(INDEX_URL=closed_port())
+    machine.configure(INDEX_URL=nowhere())
     error = machine.fail()
     assert error.code == "install_no_egress"
     assert "Connection refused" in error.message
@@ -242,7 +242,7 @@ def test_a_changed_uv_is_never_run(machine: Machine, index: LocalIndex) -> None:
 
 
 def test_a_changed_wheel_that_was_sent_is_refused(machine: Machine) -> None:
-    machine.configure(INDEX_URL=closed_port())
+    machine.configure(INDEX_URL=nowhere())
     machine.sent = [machine.evil_wheel(), machine.pip, machine.uv]
     assert machine.fail().code == "install_hash_mismatch"
 
@@ -402,13 +402,6 @@ def test_an_interpreter_that_does_not_run_is_named(machine: Machine, index: Loca
     error = machine.fail()
     assert error.code == "install_failed"
     assert "no-python" in error.message
-
-
-def closed_port() -> str:
-    """The URL of an index where nobody listens."""
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/simple"
 
 
 def run_lines(code: str, *, seconds: float = 20, on_line: Callable[[str], None] | None = None) -> tuple[int, list[str]]:

@@ -29,6 +29,7 @@ from remote_runtime.providers import _sandbox_plan
 from remote_runtime.settings import Settings
 from remote_runtime.store import parse_remembered
 from remote_runtime.wheelhouse import needed
+from tests.unit.test_wheelhouse import LINUX
 
 DEEP = "[" * 200_000
 """JSON, TOML and their like that no reader can follow to its end."""
@@ -84,17 +85,7 @@ def test_a_version(text: str) -> None:
     assert all(part >= 0 for part in plan.version(text))
 
 
-TARGET = {
-    "implementation": "cpython",
-    "python": "3.11.2",
-    "abi": "cp311",
-    "system": "Linux",
-    "machine": "x86_64",
-    "libc": "glibc",
-    "libc_version": "2.36",
-    "macos": "",
-    "prefix": "/usr",
-}
+TARGET = {**LINUX, "prefix": "/usr"}
 SAID = st.none() | st.integers() | st.text(max_size=30) | st.from_regex(r"3\.\d{1,3}\.\d{1,3}[a-z0-9.+]{0,9}")
 
 
