@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import io
 import json
 import logging
 import math
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+import websocket
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -114,6 +116,13 @@ def test_a_first_frame_can_be_read(message_id: str, data: bytes, reason: str) ->
         "statusText": reason,
         "headers": {"A": reason},
     }
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 65535, 65536, 90_000])
+def test_a_clients_own_reader_finds_the_message(size: int) -> None:
+    sent = io.BytesIO(codec.websocket_head(size) + b"x" * size)
+    frame = websocket.frame_buffer(sent.read, skip_utf8_validation=True).recv_frame()
+    assert (frame.fin, frame.opcode, frame.data) == (1, websocket.ABNF.OPCODE_TEXT, b"x" * size)
 
 
 @pytest.mark.parametrize(

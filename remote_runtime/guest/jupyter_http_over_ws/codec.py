@@ -18,6 +18,7 @@ import base64
 import binascii
 import json
 import re
+import struct
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, Mapping, Optional, Tuple, Union
 from urllib.parse import quote
@@ -67,7 +68,7 @@ class Refusal:
 def decode(message: Union[str, bytes]) -> Union[Request, Refusal]:
     """Read one message of a page; whatever it holds, the outcome is a request to run or a frame to send back."""
     try:
-        fields = json.loads(message, parse_constant=_refuse_constant)
+        fields = _DECODER.decode(message if isinstance(message, str) else message.decode("utf-8"))
     except (ValueError, RecursionError):  # a UnicodeDecodeError is a ValueError
         return Refusal(error_frame(400, JSON_REQUIRED))
     if not isinstance(fields, dict):
@@ -93,7 +94,7 @@ def fit_path(path: str) -> Optional[str]:
     if _UNFIT_FOR_PATH.search(path):
         return None
     try:
-        path = quote(path, safe=_SAFE_IN_PATH)
+        path = path if path.isascii() else quote(path, safe=_SAFE_IN_PATH)
     except UnicodeEncodeError:  # half of a surrogate pair
         return None
     return path if path.startswith("/") else "/" + path
@@ -123,6 +124,13 @@ def bad_request_frame(message_id: str) -> bytes:
     return first_frame(message_id, b"", status=400, reason="Bad Request", headers={}, done=True)
 
 
+def websocket_head(size: int) -> bytes:
+    """What precedes a text message of ``size`` bytes on a server's WebSocket (RFC 6455, section 5.2)."""
+    if size < 126:
+        return bytes((0x81, size))
+    return struct.pack("!BBH", 0x81, 126, size) if size < 65536 else struct.pack("!BBQ", 0x81, 127, size)
+
+
 def diagnose_frame(message: Union[str, bytes], version: str, *, has_cookie: bool, outdated: bool) -> bytes:
     """The answer of the diagnose socket, for which any ``message`` is an id and nothing else."""
     fields = {
@@ -134,10 +142,11 @@ def diagnose_frame(message: Union[str, bytes], version: str, *, has_cookie: bool
     return json.dumps(fields).encode("ascii")
 
 
-def pieces(data: bytes) -> Iterator[bytes]:
-    """``data`` cut to what one frame holds; nothing for no data."""
+def pieces(data: bytes) -> Iterator[memoryview]:
+    """``data`` cut to what one frame holds, without a copy; nothing for no data."""
+    view = memoryview(data)
     for start in range(0, len(data), CHUNK_BYTES):
-        yield data[start : start + CHUNK_BYTES]
+        yield view[start : start + CHUNK_BYTES]
 
 
 def page_headers(headers: Iterable[Tuple[str, str]]) -> Dict[str, str]:
@@ -165,6 +174,13 @@ def without_traceback(body: bytes) -> bytes:
     return b""
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)  # made once, which json.loads() would do each time
+
+
 class _Unfit(Exception):
     """A field that can't be used; without a text it is what any HTTP server would call a bad request."""
 
@@ -173,10 +189,6 @@ def _frame(message_id: str, data: bytes, done: bool, more: bytes) -> bytes:
     # Put together by hand, as base64 needs no escaping: this is where a download spends its time.
     values = (message_id.encode("ascii"), base64.b64encode(data), b"true" if done else b"false", more)
     return b'{"message_id": %b, "data": "%b", "done": %b%b}' % values
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _missing_text(fields: Mapping[str, Any]) -> str:

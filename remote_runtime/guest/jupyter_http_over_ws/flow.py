@@ -27,26 +27,27 @@ class Gate:
         """Whether somebody waits at the door."""
         return self._waiting is not None
 
-    async def enter(self, size: int) -> None:
-        """Wait for room for a request of ``size`` bytes.  Only one at a time may wait."""
-        while not self._has_room(size):
-            self._waiting = asyncio.get_event_loop().create_future()
-            await self._waiting
-
-    def leave(self, size: int) -> None:
-        """Give back the room that :meth:`enter` took."""
-        self._requests -= 1
-        self._bytes -= size
-        if self._waiting is not None:
-            self._waiting.set_result(None)
-            self._waiting = None
-
-    def _has_room(self, size: int) -> bool:
+    def enter_now(self, size: int) -> bool:
+        """Let a request of ``size`` bytes in if there is room; whether there is."""
         if self._requests and (self._requests >= self._most_requests or self._bytes + size > self._most_bytes):
             return False
         self._requests += 1
         self._bytes += size
         return True
+
+    async def enter(self, size: int) -> None:
+        """Wait for room for a request of ``size`` bytes.  Only one at a time may wait."""
+        while not self.enter_now(size):
+            self._waiting = asyncio.get_event_loop().create_future()
+            await self._waiting
+
+    def leave(self, size: int) -> None:
+        """Give back the room that a request of ``size`` bytes took."""
+        self._requests -= 1
+        self._bytes -= size
+        if self._waiting is not None:
+            self._waiting.set_result(None)
+            self._waiting = None
 
 
 class Pace:
@@ -91,6 +92,11 @@ class Turn:
         self._turns = turns
         self._before = before
         self._done = asyncio.Event()
+
+    @property
+    def has_come(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self._before is None or self._before._done.is_set()
 
     async def come(self) -> None:
         """Wait until it is this request's turn."""

@@ -6,6 +6,7 @@
     <base_url>remote-runtime/proof?nonce=...       the proof that this server holds its token; with &hold=1 the
                                                    answer does not end before the server does
     <base_url>remote-runtime                       a page for people; see :mod:`.page`
+    <base_url>remote-runtime/kernels               starts kernels that end with their client; see :mod:`.leases`
     <base_url>api/colab/...                        what Colab's page asks its own runtimes; see :mod:`.colab`
 
 The first three are WebSockets. The first two and the proof can be opened without a login.
@@ -26,6 +27,7 @@ from . import access, proof
 from .colab import ColabBuildInfo, ColabResources
 from .compat import allow_unauthenticated
 from .cors import AllowedPreflight, Preflight, cors_transform
+from .leases import LeasedKernels, Leases
 from .page import ASSETS, Page, PageAsset, PageStatus
 from .proxied import ProxiedSocket, Unproxied
 from .redact import redact_log
@@ -51,6 +53,7 @@ def load(server_app: Any) -> None:
     settings.setdefault("websocket_max_message_size", max(server_app.max_buffer_size - _FRAME_MARGIN, _FRAME_MARGIN))
     wanted = {"origins": origins}
     resources = Resources(settings.get("server_root_dir") or os.getcwd())
+    leases = Leases(server_app.kernel_manager, server_app.log)
     application.add_handlers(
         ".*$",
         [
@@ -61,6 +64,7 @@ def load(server_app: Any) -> None:
             (re.escape(page), Page),
             (re.escape(page) + "/(" + "|".join(map(re.escape, ASSETS)) + ")", PageAsset),
             (re.escape(page) + "/status", PageStatus, {"resources": resources, "origins": origins}),
+            (re.escape(page) + "/kernels", LeasedKernels, {"leases": leases}),
             (re.escape(base) + "api/colab/resources", ColabResources, {"resources": resources}),
             (re.escape(base) + "api/colab/build-info", ColabBuildInfo),
         ],

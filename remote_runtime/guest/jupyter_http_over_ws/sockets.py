@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
-from typing import Any, Callable, Optional, Set, Union
+from typing import Any, Awaitable, Optional, Set, Union
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
-from tornado.httputil import HTTPInputError
 from tornado.ioloop import IOLoop
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -18,6 +17,7 @@ from . import access, codec, versions
 from .compat import allow_unauthenticated
 from .dispatch import Dispatcher
 from .flow import Gate, Pace, Turn, Turns
+from .line import Line
 
 MOST_REQUESTS = 32
 """How many requests of one socket run at once."""
@@ -89,6 +89,7 @@ class Socket(WebSocketMixin, WebSocketHandler, JupyterHandler):
     def open(self, *args: Any, **kwargs: Any) -> None:
         """Get ready for messages."""
         super().open(*args, **kwargs)
+        self.set_nodelay(True)  # else the system holds an answer back until the page has acknowledged the last one
         self._pace = Pace(RATE_BEFORE_LOGIN, RATE_BEFORE_LOGIN)
 
     async def keep_pace(self) -> None:
@@ -100,18 +101,6 @@ class Socket(WebSocketMixin, WebSocketHandler, JupyterHandler):
         """The version that the page demands, or None; what is no text comes out as something that is no version."""
         values = self.request.query_arguments.get("min_version")
         return values[-1].decode("utf-8", "replace").strip() if values else None
-
-    async def send(self, frame: bytes) -> None:
-        """Send ``frame``, and return when there is room for more.
-
-        Raises :class:`StreamClosedError` if the page is gone.
-        """
-        try:
-            await self.write_message(frame)
-        except WebSocketClosedError as error:
-            raise StreamClosedError from error
-        # A page that reads lives, even if it reads so slowly that its answer to our ping is not due yet.
-        self.last_pong = IOLoop.current().time()
 
 
 class HttpOverWebSocket(Socket):
@@ -145,11 +134,14 @@ class HttpOverWebSocket(Socket):
         """Refuse a page that wants a newer version, else get ready for requests."""
         super().open(*args, **kwargs)
         self._tasks: Set[asyncio.Future[None]] = set()
-        self._line = asyncio.Lock()
+        self._line = Line(self._write)
+        self._pinged_after = 0
         self._turns = Turns()
         self._gate = Gate(1 if self.current_user is None else MOST_REQUESTS, MOST_BYTES)
         xsrf = self._cookies.partition("=")[2] if self._cookies else self.get_cookie("_xsrf")
-        self._dispatcher = Dispatcher(self.application, self.request, cookies=self._cookies, xsrf=xsrf)
+        self._dispatcher = Dispatcher(
+            self.application, self.request, self._line, cookies=self._cookies, xsrf=xsrf, log=self.log
+        )
         wanted = self.wanted_version()
         reason = "" if wanted is None else versions.refusal(wanted)
         if reason:
@@ -157,66 +149,82 @@ class HttpOverWebSocket(Socket):
             self.log.error("Rejecting connection: %s", reason)
             self.close(CLOSE_REFUSED, reason)
 
-    async def on_message(self, message: Union[str, bytes]) -> None:
+    def on_message(self, message: Union[str, bytes]) -> Optional[Awaitable[None]]:
         """Start what ``message`` asks for.
 
-        As long as this waits no further message is read, so a page that asks faster than it reads is slowed down.
+        As long as the result is waited for no further message is read, so a page that asks faster than it reads is
+        slowed down.  What need not wait is started at once, without a task of its own.
         """
         if self._refused:
-            return
-        await self.keep_pace()
+            return None
         request = codec.decode(message)
-        try:
-            if isinstance(request, codec.Refusal):
-                await self.send(request.frame)
-                return
-            if self._foreign_auth_url:
-                await self.send(codec.error_frame(500, codec.UNCAUGHT, request.message_id))
-                return
-        except StreamClosedError:
-            return
-        await self._gate.enter(request.size)
-        async with self._line:
-            pass  # a page that does not read what there is already gets nothing more made for it
-        turn = self._turns.take(request.method, request.path)
-        task = asyncio.ensure_future(self._serve(request, turn))
-        self._tasks.add(task)  # the loop itself keeps no strong reference
-        task.add_done_callback(self._tasks.discard)
+        if isinstance(request, codec.Request) and self._foreign_auth_url:
+            request = codec.Refusal(codec.error_frame(500, codec.UNCAUGHT, request.message_id))
+        if self.current_user is None or self._line.busy or not self._let_in(request):
+            return self._start_later(request)
+        self._start(request)
+        return None
 
     def on_close(self) -> None:
         """The page is gone."""
+        self._line.close()
         self._dispatcher.close()
 
     def send_ping(self) -> None:
-        """Ask the page for a sign of life, but not while we ourselves don't read what it answers."""
-        if self._gate.closed:
+        """Ask the page for a sign of life, but not while we ourselves don't read what it answers.
+
+        A page that reads lives, too, even if it reads so slowly that its answer to our ping is not due yet.
+        """
+        if self._gate.closed or self._line.sent > self._pinged_after:
+            self._pinged_after = self._line.sent
             self.last_pong = IOLoop.current().time()
         super().send_ping()
 
-    async def _serve(self, request: codec.Request, turn: Turn) -> None:
+    def _let_in(self, request: Union[codec.Request, codec.Refusal]) -> bool:
+        return isinstance(request, codec.Refusal) or self._gate.enter_now(request.size)
+
+    async def _start_later(self, request: Union[codec.Request, codec.Refusal]) -> None:
+        await self.keep_pace()
+        if isinstance(request, codec.Request):
+            await self._gate.enter(request.size)
         try:
-            await turn.come()
-            await self._answer(request)
+            await self._line.free()  # a page that does not read what there is already gets nothing more made for it
         except StreamClosedError:
-            pass  # nobody is left to be answered
-        finally:
+            return
+        self._start(request)
+
+    def _start(self, request: Union[codec.Request, codec.Refusal]) -> None:
+        if isinstance(request, codec.Refusal):
+            frame = request.frame
+            self._line.send(lambda: frame)
+            return
+        turn = self._turns.take(request.method, request.path)
+        if turn.has_come:
+            self._run(request, turn)
+        else:
+            task = asyncio.ensure_future(self._run_in_turn(request, turn))
+            self._tasks.add(task)  # the loop itself keeps no strong reference
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run_in_turn(self, request: codec.Request, turn: Turn) -> None:
+        await turn.come()
+        self._run(request, turn)
+
+    def _run(self, request: codec.Request, turn: Turn) -> None:
+        def over() -> None:
             turn.end()
             self._gate.leave(request.size)
 
-    async def _send_in_turn(self, make_frame: Callable[[], bytes]) -> None:
-        async with self._line:  # the answers that run take turns, frame by frame
-            await self.send(make_frame())
+        self._dispatcher.start(request, over)
 
-    async def _answer(self, request: codec.Request) -> None:
-        try:
-            await self._dispatcher.run(request, self._send_in_turn)
-        except StreamClosedError:
-            raise
-        except HTTPInputError:
-            await self.send(codec.bad_request_frame(request.message_id))
-        except Exception:  # the top of this task; the page must not wait for ever
-            self.log.exception("A request over a WebSocket failed")
-            await self.send(codec.error_frame(500, codec.UNCAUGHT, request.message_id))
+    def _write(self, frame: bytes) -> asyncio.Future[None]:
+        """Send ``frame``; the future is done when there is room for more."""
+        connection = self.ws_connection
+        stream = None if connection is None or connection.is_closing() else connection.stream
+        if stream is None:
+            raise StreamClosedError
+        # Tornado's own way, write_message(), copies the frame once more, and starts a task to wait for it.
+        return stream.write(codec.websocket_head(len(frame)) + frame)
 
 
 class Diagnose(Socket):
@@ -231,5 +239,5 @@ class Diagnose(Socket):
             has_cookie=bool(self.get_cookie("_xsrf")),
             outdated=versions.is_outdated(self.wanted_version() or ""),
         )
-        with suppress(StreamClosedError):
-            await self.send(frame)
+        with suppress(WebSocketClosedError):
+            await self.write_message(frame)
