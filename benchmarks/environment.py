@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from importlib.metadata import version
 from typing import Any
 
 
 def describe() -> dict[str, Any]:
-    """The machine, the interpreter and our version, as plain values."""
+    """The day, the machine, the interpreter and our version, as plain values."""
     return {
+        "date": time.strftime("%Y-%m-%d", time.gmtime()),
         "cpus": os.cpu_count(),
         "load": round(os.getloadavg()[0], 1),
         "system": f"{platform.system()} {platform.machine()}",

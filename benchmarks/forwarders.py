@@ -23,10 +23,15 @@ import psutil
 
 from remote_runtime._threads import Deadline
 from remote_runtime.guest.processes import any_port
+from remote_runtime.model import Endpoint, Identity, Pinned
 from remote_runtime.ssh.transport import Kind
 from tests.openssh import Sshd
 
-KINDS = ("lean", "stock", "openssh", "asyncssh", "sshtunnel")
+PEERS = ("asyncssh", "sshtunnel")
+KINDS = ("lean", "stock", "openssh", *PEERS)
+COMMAND = "true"
+"""What the preparation of a guest is here."""
+
 START_SECONDS = 60.0
 _PROJECT = Path(__file__).parents[1]
 
@@ -48,12 +53,7 @@ class Forwarder:
 @contextlib.contextmanager
 def forwarder(kind: str, sshd: Sshd, far_port: int, place: Any) -> Iterator[Forwarder]:
     """A forwarder of that kind at ``place``, which can start processes as a Namespace does; for the block."""
-    endpoint = sshd.endpoint()
-    known_hosts = sshd.files.directory / "known_hosts"
-    names = f"[{endpoint.host}]:{endpoint.port},{endpoint.host}"
-    known_hosts.write_text("".join(f"{names} {key}\n" for key in sshd.files.host_keys))
-    where = [endpoint.host, str(endpoint.port), endpoint.user, str(sshd.files.client_key), str(known_hosts)]
-    argv = [sys.executable, "-m", "benchmarks.forwarders", kind, *where, str(far_port)]
+    argv = [sys.executable, "-m", "benchmarks.forwarders", kind, *arguments(sshd, far_port)]
     pipe = subprocess.PIPE
     with place.popen(argv, cwd=_PROJECT, stdin=pipe, stdout=pipe, text=True) as process:
         try:
@@ -67,6 +67,16 @@ def forwarder(kind: str, sshd: Sshd, far_port: int, place: Any) -> Iterator[Forw
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(10)
             process.kill()
+
+
+def arguments(sshd: Sshd, far_port: int) -> list[str]:
+    """HOST, PORT, USER, KEY_FILE, KNOWN_HOSTS and FAR_PORT of that server; its host keys are written to the file."""
+    endpoint = sshd.endpoint()
+    known_hosts = sshd.files.directory / "known_hosts"
+    names = f"[{endpoint.host}]:{endpoint.port},{endpoint.host}"
+    known_hosts.write_text("".join(f"{names} {key}\n" for key in sshd.files.host_keys))
+    where = [endpoint.host, endpoint.port, endpoint.user, sshd.files.client_key, known_hosts, far_port]
+    return [str(one) for one in where]
 
 
 def main() -> None:
@@ -85,22 +95,33 @@ def ours(kind: Kind, host: str, port: int, user: str, key: str, known_hosts: str
     """By this project, as ``connect`` does it: the bootstrap's exec comes before any stream."""
     from remote_runtime import ssh
     from remote_runtime.forward import LocalForward, listen
-    from remote_runtime.model import Endpoint, Identity, Pinned
 
-    line = Path(known_hosts).read_text().split()
-    endpoint = Endpoint(host, user, Pinned((" ".join(line[1:3]),), "the benchmark"), port, (Identity(Path(key)),))
+    endpoint = our_endpoint(host, port, user, key, known_hosts)
     deadline = Deadline(START_SECONDS)
-    with ssh.connect(endpoint, ask=None, on_event=lambda _: None, deadline=deadline, transport=kind) as connection:
-        with connection.execute("true", deadline) as process:
+    with ssh.connect(
+        endpoint, ask=None, on_event=lambda _: None, deadline=deadline, transport=kind, first_command=COMMAND
+    ) as connection:
+        with connection.execute(COMMAND, deadline) as process:
             process.wait()
         with LocalForward(listen(0), lambda sink: connection.open_stream("127.0.0.1", far_port, sink)) as forward:
             ready(forward.port)
 
 
+def our_endpoint(host: str, port: int, user: str, key: str, known_hosts: str) -> Endpoint:
+    """The far machine as this project knows it: with the host key of that file."""
+    line = Path(known_hosts).read_text().split()
+    return Endpoint(host, user, Pinned((" ".join(line[1:3]),), "the benchmark"), port, (Identity(Path(key)),))
+
+
+def options_of_ssh(key: str, known_hosts: str) -> list[str]:
+    """For `ssh` with that key and no other, and nothing of the user's own configuration."""
+    return ["-i", key, "-o", f"UserKnownHostsFile={known_hosts}", "-o", "IdentitiesOnly=yes", "-F", "none"]
+
+
 def by_openssh(host: str, port: int, user: str, key: str, known_hosts: str, far_port: int) -> None:
     """By `ssh -N -L` with its defaults."""
     local = any_port()
-    options = ["-i", key, "-o", f"UserKnownHostsFile={known_hosts}", "-o", "IdentitiesOnly=yes", "-F", "none"]
+    options = options_of_ssh(key, known_hosts)
     argv = ["ssh", "-N", "-L", f"127.0.0.1:{local}:127.0.0.1:{far_port}", *options, "-p", str(port), f"{user}@{host}"]
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL) as process:
         end = time.monotonic() + START_SECONDS

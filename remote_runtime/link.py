@@ -44,7 +44,7 @@ class Link:
 
     ``name`` is for messages.  ``judge`` hears how each login went, and decides whether one that failed is worth another
     attempt at once (see :class:`.Instance`).  ``ask`` may be used by the first login only: later nobody may be there to
-    answer.  ``transport`` is that of all its connections (see :func:`.ssh.connect`).
+    answer.  ``transport`` and ``first_command`` are those of all its connections (see :func:`.ssh.connect`).
     Raises what ``resolve``, the login and ``prepare`` raise.
     """
 
@@ -59,6 +59,7 @@ class Link:
         on_event: EventSink,
         deadline: Deadline,
         transport: ssh.TransportKind = "lean",
+        first_command: str = "",
     ) -> None:
         self._name = name
         self._resolve = resolve
@@ -66,6 +67,7 @@ class Link:
         self._prepare = prepare
         self._on_event = on_event
         self._transport: ssh.TransportKind = transport
+        self._first_command = first_command
         self._unlocked = ssh.Unlocked()
         self._lock = threading.Lock()
         self._news = threading.Event()  # something for the supervisor to look at
@@ -73,6 +75,7 @@ class Link:
         self._status: recovery.State = Up()
         self._prepare_wanted = ""
         self._suspect = self._slept = False
+        self._source: str | None = None  # the address from which this computer reaches the machine
         self._usual_login = 0.0  # seconds
         self._attempt = deadline
         self._connection: ssh.Connection | None = None
@@ -159,7 +162,7 @@ class Link:
         while not isinstance(self._status, Over):
             if isinstance(self._status, Up):
                 self._watch()
-            elif self._rest(self._status.retry_at - time.monotonic()):
+            elif self._pause(self._status.retry_at):
                 self._come_back()
 
     def _watch(self) -> None:
@@ -168,6 +171,13 @@ class Link:
         trouble = self._trouble()
         if trouble:
             self._move(lambda status: recovery.lost(status, trouble, time.monotonic()))
+
+    def _pause(self, until: float) -> bool:
+        """Wait for a moment to try again, for one interval at most; whether it has come."""
+        came = self._rest(min(until - time.monotonic(), ssh.ASK_EVERY_SECONDS))
+        if self._moved():
+            self._move(lambda status: recovery.hurried(status, time.monotonic()))
+        return came and time.monotonic() >= until
 
     def _trouble(self) -> str:
         """Why the link has to be brought up again; empty if all is well."""
@@ -179,10 +189,21 @@ class Link:
         if self._slept:
             self._slept, self._suspect = False, True
             return "this computer was asleep"
+        if self._moved():
+            self._suspect = True
+            return "this computer's network has changed"
         if silent >= SUSPECT_SECONDS:
             self._suspect = True
             return f"no sign of life for {SUSPECT_SECONDS:g} s"
         return ""
+
+    def _moved(self) -> bool:
+        """Whether this computer has another address towards the machine since it was asked the last time."""
+        connection = self._connection
+        source = connection.source() if connection else None
+        moved = recovery.moved(self._source, source)
+        self._source = source or self._source
+        return moved
 
     def _rest(self, seconds: float) -> bool:
         """Wait for news, up to ``seconds``; whether nothing came up before."""
@@ -246,6 +267,7 @@ class Link:
                 deadline=deadline.sooner(seconds),
                 unlocked=self._unlocked,
                 transport=self._transport,
+                first_command=self._first_command,
             )
             self._usual_login = time.monotonic() - began
             return connection
@@ -261,6 +283,7 @@ class Link:
         with self._lock:
             self._connection = connection
         self._pulse = ssh.Pulse(connection)
+        self._source = connection.source()
         connection.on_change(self._hear)
 
     def _hear(self) -> None:

@@ -83,6 +83,14 @@ def hurried(state: State, now: float) -> State:
     return replace(state, retry_at=min(now, state.retry_at)) if isinstance(state, Down) else state
 
 
+def moved(source: str | None, now: str | None) -> bool:
+    """Whether this computer, which sent from the address ``source``, sends from another one ``now`` (None: from none).
+
+    A connection never follows to another address.  Having none proves nothing: the network may come back as it was.
+    """
+    return None not in (source, now) and now != source
+
+
 def succeeded(state: State) -> State:
     """An attempt brought the link up."""
     return Up() if isinstance(state, Down) else state

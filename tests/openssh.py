@@ -317,4 +317,13 @@ def _end(processes: Sequence[psutil.Process]) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(processes, timeout=START_SECONDS)
+    end = time.monotonic() + START_SECONDS
+    while any(map(_lives, processes)) and time.monotonic() < end:
+        time.sleep(0.005)
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether it has not ended; one that nobody has waited for is none that lives: a stopped sshd waits for nobody."""
+    with suppress(psutil.NoSuchProcess):
+        return process.status() != psutil.STATUS_ZOMBIE
+    return False

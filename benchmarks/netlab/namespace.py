@@ -90,6 +90,11 @@ class Namespace:
             ip("-n", self.name, "address", "delete", f"{self.address}/32", "dev", DEVICE)
             self.address = address
 
+    def prefer(self, address: str) -> None:
+        """Have another address besides, from which new connections come; old ones go on."""
+        ip("-n", self.name, "address", "add", f"{address}/32", "dev", DEVICE)
+        ip("-n", self.name, "route", "change", "default", "dev", DEVICE, "src", address)
+
     @property
     def overruns(self) -> int:
         """Packets that the kernel dropped because the delay line did not fetch them in time."""

@@ -6,12 +6,13 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
 
 import paramiko
 
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import NetworkError
+from remote_runtime.errors import AuthenticationFailed, NetworkError
 from remote_runtime.events import EventSink
 from remote_runtime.model import Command, Dial, Endpoint, Jump, Question
 from remote_runtime.ssh import auth, dial, hostkeys
@@ -65,15 +66,18 @@ def connect(
     unlocked: Unlocked | None = None,
     transport: Kind = "lean",
     commands: bool = True,
+    first_command: str = "",
 ) -> Connection:
     """Return an authenticated connection to ``endpoint``.
 
     The host key is verified before anything of ours is sent.  ``unlocked`` remembers what a person unlocks, for the
     next call with it, at which nobody may be there to ask.  ``transport`` says who moves the bytes of streams: our own
-    code (``lean``, where it can be) or paramiko's (``stock``); ``commands`` that one will be run at once.
+    code (``lean``, where it can be) or paramiko's (``stock``); ``commands`` that one will be run at once, and
+    ``first_command`` which: it may be running before :meth:`Connection.execute` asks for it, waiting for its input.
     Raises :class:`NetworkError`, :class:`TimedOut`, :class:`HostKeyError` or :class:`AuthenticationFailed`.
     """
     unlocked = unlocked or Unlocked()
+    usual = partial(connect, endpoint, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
     with ExitStack() as opened:
         sock, complaint = _socket_to(endpoint, opened, ask=ask, on_event=on_event, deadline=deadline, unlocked=unlocked)
         try:
@@ -89,9 +93,15 @@ def connect(
         opened.callback(spoken.helpers.close)
         opened.callback(spoken.close)
         spoken.foresight = deadline.bounded(HANDSHAKE_SECONDS) if commands else 0.0
+        spoken.first_command = first_command
         key = spoken.get_remote_server_key()
         hostkeys.verify(endpoint.trust, endpoint.port, key.get_name(), key.asbytes(), ask=ask, on_event=on_event)
-        auth.authenticate(spoken, endpoint, ask=ask, on_event=on_event, unlocked=unlocked, deadline=deadline)
+        try:
+            auth.authenticate(spoken, endpoint, ask=ask, on_event=on_event, unlocked=unlocked, deadline=deadline)
+        except (AuthenticationFailed, NetworkError):
+            if not spoken.jilted:
+                raise
+            return usual(transport=transport, commands=False)
         return Connection(spoken, opened.pop_all())
 
 
@@ -182,6 +192,13 @@ class Connection:
         """The name of the cipher by which this side sends."""
         return self._transport.local_cipher
 
+    def source(self) -> str | None:
+        """The local address from which the server is reached, as this computer's network is now.
+
+        None if there is no way to it at the moment, or if the connection is not a TCP connection of ours.
+        """
+        return dial.source_towards(self._transport.peer) if self._transport.peer else None
+
     def on_change(self, tell: Callable[[], None]) -> None:
         """Have ``tell`` called, from any thread, when the connection has ended (at once if it has already), and when
         a probe was answered."""
@@ -196,12 +213,11 @@ class Connection:
         """
         with translated("running a command"):
             try:
-                channel = self._transport.session(deadline.bounded(HANDSHAKE_SECONDS))
+                channel = self._transport.command(line, deadline.bounded(HANDSHAKE_SECONDS))
             except paramiko.ChannelException as error:
                 raise no_session(error) from error
             try:
                 channel.set_combine_stderr(True)
-                self._transport.run_command(channel, line)
                 return RemoteProcess(channel, deadline)
             except BaseException:
                 channel.close()

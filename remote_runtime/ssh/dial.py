@@ -60,6 +60,20 @@ def tune(sock: socket.socket) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_SECONDS * 1000)
 
 
+def source_towards(peer: Any) -> str | None:
+    """The local address from which this computer would send to the IP socket address ``peer`` now; nothing is sent.
+
+    None if it has no way there at the moment.
+    """
+    family = socket.AF_INET6 if ":" in peer[0] else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(peer)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return None
+
+
 class _Race:
     """Connection attempts to the addresses in turn, several under way at once; the first that succeeds wins."""
 

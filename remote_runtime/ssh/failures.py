@@ -41,7 +41,9 @@ def by_way_of(jump: str, endpoint: Endpoint) -> Iterator[None]:
             ) from error
         raise _with_message(error, f"The jump host {jump} does not let us connect to {where}") from error
     except RemoteRuntimeError as error:
-        raise _with_message(error, f"At the jump host {jump}: {error.message}") from error
+        told = _with_message(error, f"At the jump host {jump}: {error.message}")
+        told.on_the_way = True
+        raise told from error
 
 
 def _with_message(error: RemoteRuntimeError, message: str) -> RemoteRuntimeError:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from contextlib import suppress
 
 BUFFER_BYTES = 512 << 10
-UNSENT_BYTES = 64 << 10
+UNSENT_BYTES = 128 << 10
 """So much unsent data the kernel may hold (where it has TCP_NOTSENT_LOWAT): the rest waits here, where the streams can
-take turns."""
+take turns.  With less, a path that loses packets would not be kept busy whenever this thread is late."""
 
 PATIENCE_SECONDS = 0.5
 """How long a read waits before it says so; paramiko uses the pause to look at its timers."""

@@ -126,15 +126,29 @@ def test_with_5_percent_loss_all_requests_are_answered(served: Service, lab: Net
 
 
 def test_the_clients_address_changes(served: Service, lab: Netlab) -> None:
-    """As a laptop's in another network: the old connection is not told, and only silence says so."""
+    """As a laptop's in another network: the old connection is not told, but the address says so, before any silence."""
     with download(served) as answer:
         began = time.monotonic()
         lab.move_near("10.77.1.9")
         assert_healed(served, began)
+        assert "network has changed" in served.told[0][1].reason
         with pytest.raises(ConnectionResetError):  # there is no way to go on with it, and it is told so
             while answer.read(1 << 20):
                 pass
     served.get()
+
+
+def test_another_address_of_a_client_whose_connection_lives_costs_nothing(served: Service, lab: Netlab) -> None:
+    """As a second network that is preferred now: the old connection answers at once, and is kept."""
+    connection = served.link.connection()
+    with download(served) as answer:
+        lab.near.prefer("10.77.1.9")
+        served.until("connected")
+        assert "network has changed" in served.told[0][1].reason
+        assert answer.read(1 << 20)
+    assert served.link.connection() is connection
+    served.get()
+    assert sum(event.state == "reconnecting" for _, event in served.told) == 1
 
 
 def test_the_vms_address_changes_and_its_host_key_does_not(served: Service, lab: Netlab, far: FarSshd) -> None:

@@ -259,6 +259,19 @@ def test_a_damaged_state_file_counts_as_stopped(provider: SandboxProvider, setti
     assert run(login(up(provider)), "echo here").stdout == b"here\n"
 
 
+@pytest.mark.parametrize("then", ["up", "stop", "delete"])
+def test_a_server_that_was_not_written_down_is_ended(provider: SandboxProvider, settings: Settings, then: str) -> None:
+    """Whoever started it was killed before that."""
+    up(provider)
+    forgotten = psutil.Process(pid_of(settings))
+    (root(settings) / "server" / "state.json").write_bytes(b"{}")
+    if then == "up":
+        assert run(login(up(provider)), "echo here").stdout == b"here\n"
+    else:
+        getattr(provider, then)("sandbox", Deadline(SECONDS))
+    assert not forgotten.is_running() or forgotten.status() == psutil.STATUS_ZOMBIE
+
+
 def test_a_port_that_is_taken_meanwhile_is_left_to_its_owner(provider: SandboxProvider) -> None:
     before = login(up(provider))
     provider.stop("sandbox", Deadline(SECONDS))

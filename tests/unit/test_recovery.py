@@ -168,3 +168,16 @@ class Recovery(RuleBasedStateMachine):
 
 
 TestRecovery = Recovery.TestCase
+
+
+@pytest.mark.parametrize(
+    ("source", "now", "moved"),
+    [
+        ("10.0.0.1", "10.0.0.1", False),
+        ("10.0.0.1", "192.168.1.7", True),
+        ("10.0.0.1", None, False),  # no network: it may come back as it was
+        (None, "10.0.0.1", False),  # by way of a proxy, say, of which nothing is known
+    ],
+)
+def test_another_address_is_another_network(source: str | None, now: str | None, moved: bool) -> None:
+    assert recovery.moved(source, now) is moved
