@@ -2,10 +2,11 @@
 
     .venv/bin/python -m benchmarks.iap > benchmarks/results/iap.json
 
-The relay of the tests runs in a process of its own.  Each client in turn opens a tunnel and uploads, downloads, or does
-both at once; the clock runs from the moment that the tunnel is open until the far side says that all has come, or all
-is here.  Needs gcloud; without it ours is measured alone.  Everything is made in a temporary directory and removed at
-the end.
+The relay (benchmarks/iap_relay.py) runs in a process of its own.  Each client in turn opens a tunnel and uploads,
+downloads, or does both at once; the clock runs from the moment that the tunnel is open until the far side says that all
+has come, or all is here.  Processor time is given for the client and for the relay: who has the more of it is the one
+that the other waits for.  Needs gcloud; without it ours is measured alone.  Everything is made in a temporary directory
+and removed at the end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -30,41 +31,35 @@ from typing import IO, Any, Protocol
 import psutil
 
 from benchmarks.environment import describe
+from benchmarks.iap_relay import DONE, HELLO, MIB
 from remote_runtime._threads import Deadline
 from remote_runtime.providers.gce import iap
 from tests.gce.cloud import Cloud
-from tests.gce.cloud.relay import Relay
 
-MIB = 1 << 20
-READ_BYTES = 64 << 10
+READ_BYTES = 256 << 10
 ZONE = "us-central1-a"
-HANGS_SECONDS = 30.0
+HANGS_SECONDS = 60.0
 """A client that is not done by then never is."""
 
 DIRECTIONS = ("upload", "download", "both")
-_HELLO, _DONE = b"\n", b"."
 
 
 def main() -> None:
     """Measure and print one JSON document."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--mib", type=int, default=64, help="in each direction; default: 64")
+    parser.add_argument("--mib", type=int, default=128, help="in each direction; default: 128")
     parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
-    if chosen.serve:
-        serve(chosen.serve, chosen.mib)
-        return
-    with tempfile.TemporaryDirectory() as directory, relay(Path(directory), chosen.mib) as url:
-        json.dump(measure(Path(directory), url, chosen.mib, chosen.rounds), sys.stdout, indent=2)
+    with tempfile.TemporaryDirectory() as directory, relay(Path(directory), chosen.mib) as far:
+        json.dump(measure(Path(directory), far, chosen.mib, chosen.rounds), sys.stdout, indent=2)
         print()
 
 
-def measure(directory: Path, url: str, mib: int, rounds: int) -> dict[str, Any]:
+def measure(directory: Path, far: Far, mib: int, rounds: int) -> dict[str, Any]:
     """All figures, with what they were taken on: MB/s (null: it hung), and seconds."""
     clients: dict[str, Callable[[str], Client]] = {"ours": Ours}
     with Cloud(directory, boots=False) as cloud:
-        os.environ.update(cloud.environment(), REMOTE_RUNTIME_IAP_ENDPOINT=url)
+        os.environ.update(cloud.environment(), REMOTE_RUNTIME_IAP_ENDPOINT=far.url)
         for name in DIRECTIONS:
             cloud.vm(name)
         if shutil.which("gcloud"):
@@ -74,7 +69,7 @@ def measure(directory: Path, url: str, mib: int, rounds: int) -> dict[str, Any]:
             for name in DIRECTIONS:
                 for client, start in clients.items():
                     if all(run.seconds for run in taken[client][name]):  # what hung once is not tried again
-                        taken[client][name].append(run_once(start, name, mib))
+                        taken[client][name].append(run_once(start, name, mib, far))
     result = {
         client: {name: summary(runs, mib) for name, runs in directions.items()} for client, directions in taken.items()
     }
@@ -88,6 +83,7 @@ class Run:
     opened: float
     seconds: float | None
     cpu: float
+    relay_cpu: float
 
 
 def summary(runs: list[Run], mib: int) -> dict[str, Any]:
@@ -97,6 +93,7 @@ def summary(runs: list[Run], mib: int) -> dict[str, Any]:
     return {
         "mb_per_second": round(statistics.median(speeds), 1) if len(done) == len(runs) else None,
         "cpu_seconds": round(statistics.median(run.cpu for run in runs), 2),
+        "relay_cpu_seconds": round(statistics.median(run.relay_cpu for run in runs), 2),
         "opened_after": round(statistics.median(run.opened for run in runs), 3),
         "hung": len(runs) - len(done),
     }
@@ -139,6 +136,7 @@ class Ours:
 
     def __init__(self, name: str) -> None:
         where: dict[str, Any] = {"project": os.environ["CLOUDSDK_CORE_PROJECT"], "zone": ZONE, "instance": name}
+        where["endpoint"] = os.environ["REMOTE_RUNTIME_IAP_ENDPOINT"]
         token = Path(os.environ["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]).read_text
         self._socket = iap.dial(**where, port=22, token=token, deadline=Deadline(HANGS_SECONDS))
 
@@ -196,7 +194,7 @@ class Gcloud:
         return [process, *process.children(recursive=True)]
 
 
-def run_once(start: Callable[[str], Client], name: str, mib: int) -> Run:
+def run_once(start: Callable[[str], Client], name: str, mib: int, far: Far) -> Run:
     """One tunnel, one transfer."""
     started = time.perf_counter()
     client = start(name)
@@ -204,13 +202,13 @@ def run_once(start: Callable[[str], Client], name: str, mib: int) -> Run:
     try:
         client.receive(1)
         opened = time.perf_counter()
-        before = client.cpu()
+        before, relay_before = client.cpu(), far.cpu()
         timer.start()
         transfer(client, name, mib)
-        cpu = client.cpu() - before
-        return Run(opened - started, time.perf_counter() - opened, cpu)
+        seconds = time.perf_counter() - opened
+        return Run(opened - started, seconds, client.cpu() - before, far.cpu() - relay_before)
     except (EOFError, OSError, ValueError):
-        return Run(opened - started, None, 0.0)
+        return Run(opened - started, None, 0.0, 0.0)
     finally:
         timer.cancel()
         if timer.ident:
@@ -231,8 +229,8 @@ def transfer(client: Client, name: str, mib: int) -> None:
     if name != "download":
         sender.start()
     else:
-        client.send(_HELLO)
-    left = (mib * MIB if name != "upload" else 0) + len(_DONE)
+        client.send(HELLO)
+    left = (mib * MIB if name != "upload" else 0) + len(DONE)
     while left:
         data = client.receive(min(left, READ_BYTES))
         if not data:
@@ -245,57 +243,29 @@ def transfer(client: Client, name: str, mib: int) -> None:
 # -- the relay, in its own process -------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Far:
+    """The relay's URL, and its process."""
+
+    url: str
+    process: psutil.Process
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+
 @contextmanager
-def relay(directory: Path, mib: int) -> Iterator[str]:
-    """A relay behind which a VM by the name of a direction does its part of it; the URL."""
-    argv = [sys.executable, "-m", "benchmarks.iap", "--serve", str(directory), "--mib", str(mib)]
+def relay(directory: Path, mib: int) -> Iterator[Far]:
+    """A relay behind which a VM by the name of a direction does its part of it."""
+    argv = [sys.executable, "-m", "benchmarks.iap_relay", str(directory), str(mib)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin and process.stdout
         url, certificate = process.stdout.readline().split()
         os.environ["SSL_CERT_FILE"] = certificate
-        yield url
+        yield Far(url, psutil.Process(process.pid))
         process.stdin.close()
-
-
-def serve(directory: Path, mib: int) -> None:
-    """The relay, until standard input ends."""
-
-    def reach(query: dict[str, str], _: str) -> socket.socket:
-        ours, theirs = socket.socketpair()
-        threading.Thread(target=play, args=(ours, query["instance"], mib), daemon=True).start()
-        return theirs
-
-    with Relay(directory, reach) as running:
-        print(running.url, running.certificate, flush=True)
-        sys.stdin.read()
-
-
-def play(sock: socket.socket, name: str, mib: int) -> None:
-    """The VM's part: say that the tunnel is open, then take or give the bytes, and say when all have come."""
-
-    def take(left: int) -> None:
-        while left and (data := sock.recv(min(left, MIB))):
-            left -= len(data)
-
-    def give() -> None:
-        with suppress(OSError):  # the client has had enough
-            for _ in range(mib):
-                sock.sendall(block)
-
-    block = os.urandom(MIB)
-    with closing(sock), suppress(OSError):
-        sock.sendall(_HELLO)
-        giver = threading.Thread(target=give)
-        if name == "download":
-            take(len(_HELLO))
-        if name != "upload":
-            giver.start()
-        if name != "download":
-            take(mib * MIB)
-        if name != "upload":
-            giver.join()
-        sock.sendall(_DONE)
-        sock.recv(1)
 
 
 if __name__ == "__main__":

@@ -47,11 +47,11 @@ def main() -> None:
 
 def measure(directory: Path, rounds: int) -> dict[str, Any]:
     """All timings, in seconds, with what they were taken on."""
-    cold, first = time_connect()
+    cold, first = time_connect(MACHINE)
     ssh = ssh_command(directory)
     warm, reference = [], []
     for _ in range(rounds):
-        seconds, ready = time_connect()
+        seconds, ready = time_connect(MACHINE)
         if (ready["url"], ready["server_pid"]) != (first["url"], first["server_pid"]):
             raise SystemExit("the server that ran was not adopted")
         warm.append(seconds)
@@ -77,10 +77,10 @@ def remote_runtime(*arguments: str) -> list[str]:
     return [str(Path(sys.executable).with_name("remote-runtime")), *arguments]
 
 
-def time_connect() -> tuple[float, dict[str, Any]]:
+def time_connect(machine: list[str]) -> tuple[float, dict[str, Any]]:
     """Connect, and end the connection as soon as the URL is there; the server is left running."""
     started = time.perf_counter()
-    with subprocess.Popen(remote_runtime("connect", *MACHINE, "--json"), stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(remote_runtime("connect", *machine, "--json"), stdout=subprocess.PIPE) as process:
         assert process.stdout
         event: dict[str, Any] = {}
         for line in process.stdout:
@@ -103,16 +103,8 @@ def ssh_command(directory: Path) -> list[str]:
     known_hosts = directory / "known_hosts"
     known_hosts.write_text("".join(f"[{endpoint.host}]:{endpoint.port} {key}\n" for key in endpoint.trust.keys))
     options = ["-F", "none", "-i", str(endpoint.identities[0].key), "-o", f"UserKnownHostsFile={known_hosts}"]
-    return [
-        "ssh",
-        *options,
-        "-o",
-        "BatchMode=yes",
-        "-p",
-        str(endpoint.port),
-        f"{endpoint.user}@{endpoint.host}",
-        "true",
-    ]
+    options += ["-o", "BatchMode=yes", "-p", str(endpoint.port)]
+    return ["ssh", *options, f"{endpoint.user}@{endpoint.host}", "true"]
 
 
 def no_lookup(*_: object, **__: object) -> Endpoint:
@@ -123,7 +115,7 @@ def no_lookup(*_: object, **__: object) -> Endpoint:
 def time_command(argv: list[str]) -> float:
     """How long a command takes, from its start to its end."""
     started = time.perf_counter()
-    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL)
+    subprocess.run(argv, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     return time.perf_counter() - started
 
 

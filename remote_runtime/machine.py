@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 USUAL_PROVIDER = "gce"
 _LONG_SECONDS = 600.0
+DISCONNECT_SECONDS = 15.0
+"""For so long a process that is asked to end may clean up: it may have a key to take back from a cloud."""
+
 _ANSWER_SECONDS = 5.0
 
 HostState = Literal["connected", "disconnected"]
@@ -146,32 +149,34 @@ class Machine:
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
-    def _disconnect(self, deadline: Deadline) -> None:
-        """End the process of ours on this host that keeps the machine connected, if there is one.
+    def _disconnect(self, deadline: Deadline) -> bool:
+        """End the process of ours on this host that keeps the machine connected; whether there was one.
 
-        It is asked to end, and killed if it does not.  A connection of this very process is left alone.
+        It is asked to end, and killed if it does not.  It may have taken its key back: what was known of the machine
+        is no longer sure then.  A connection of this very process is left alone.
         Raises :class:`AlreadyConnected` if that process can't be told from others.
         """
         if not self.store.held(self.provider, self.name):
-            return
+            return False
         found = self.store.load(self.provider, self.name) or Remembered(self.name, self.provider)
         if found.host_pid == os.getpid():
-            return
+            return False
         process = recognise(found.host_pid, found.host_started)
         if process is None:
             if not self.store.held(self.provider, self.name):
-                return  # it ended just now
+                return True  # it ended just now
             raise AlreadyConnected(
                 f"Another process on this computer is connecting to {self.name} just now",
                 hint="Wait until it is connected, or end it with Ctrl-C where it was started, and try again.",
             )
         with step(self._on_event, "disconnect", f"Ending process {process.pid}, which keeps {self.name} connected"):
-            if not end([process], deadline):
+            if not end([process], deadline, seconds=DISCONNECT_SECONDS):
                 raise RemoteRuntimeError(
                     f"Process {process.pid}, which keeps {self.name} connected, does not end",
                     hint="End it as the user who started it, and try again.",
                     code="process_not_ended",
                 )
+        return True
 
     def stop(self, *, machine: bool = False, timeout: float = 60) -> bool:
         """Stop the Jupyter server, and the connection to it; return whether a server ran.
@@ -186,7 +191,8 @@ class Machine:
         if machine:
             self.check_verb("stop")  # before anything is ended
         instance = self._find(deadline)
-        self._disconnect(deadline)
+        if self._disconnect(deadline):
+            instance = self._find(deadline)
         ran = False
         if instance.state not in ("stopped", "stopping"):
             # A machine that does not answer must leave time to stop it all the same.
@@ -224,10 +230,11 @@ class Machine:
         """Remove all of ours from the machine, and what this host remembers of it; return what was removed."""
         deadline = Deadline(timeout)
         instance = self._running(deadline)
-        self._disconnect(deadline)
+        if self._disconnect(deadline):
+            instance = self._running(deadline)
         title = f"Removing what remote-runtime put on {self.name}"
         with self._login(instance, deadline, "uninstall", title) as connection:
-            removed = bootstrap.uninstall(connection, deadline)
+            removed = bootstrap.uninstall(connection, deadline, on_event=self._on_event)
         self._provider().forget(self.name, deadline)
         self.store.forget(self.provider, self.name)
         return removed
@@ -292,11 +299,14 @@ class Machine:
         from remote_runtime import ssh
         from remote_runtime.link import log_in
 
-        with step(self._on_event, "ssh", f"Logging in to {self.name}"):
-            attempt = partial(ssh.connect, ask=self._ask, on_event=self._on_event, deadline=deadline)
-            connection = log_in(instance.resolve, attempt, instance.judge, deadline)
-        with connection, step(self._on_event, name, title):
-            yield connection
+        try:
+            with step(self._on_event, "ssh", f"Logging in to {self.name}"):
+                attempt = partial(ssh.connect, ask=self._ask, on_event=self._on_event, deadline=deadline)
+                connection = log_in(instance.resolve, attempt, instance.judge, deadline)
+            with connection, step(self._on_event, name, title):
+                yield connection
+        finally:
+            instance.release(deadline)
 
 
 # -- processes and answers on this host -------------------------------------------------------------------------------

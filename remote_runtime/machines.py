@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from remote_runtime._threads import Deadline, ThreadGroup
-from remote_runtime.errors import RemoteRuntimeError, TimedOut
+from remote_runtime.errors import RemoteRuntimeError, StateError, TimedOut
 from remote_runtime.events import Event, EventSink, Notice, log_event
 from remote_runtime.machine import Machine, MachineStatus, MachineSummary
 from remote_runtime.model import Endpoint
@@ -31,17 +31,24 @@ def known_machines(settings: Settings) -> list[tuple[str, str]]:
     A sandbox that was deleted is remembered for its URL's sake, but it is not known.
     """
     sandboxes = load_provider("sandbox", settings, lookup=_never).list()
-    found = {(machine.provider, machine.name) for machine in Store(settings.state_dir).machines()}
-    found = {key for key in found if key[0] != "sandbox"} | {("sandbox", instance.name) for instance in sandboxes}
+    found = {key for key in Store(settings.state_dir).names() if key[0] != "sandbox"}
+    found |= {("sandbox", instance.name) for instance in sandboxes}
     return sorted(found, key=lambda key: (key[1], key[0]))
 
 
-def list_machines(settings: Settings | None = None) -> list[MachineSummary]:
-    """The known machines, and whether they are connected now."""
+def list_machines(settings: Settings | None = None, on_event: EventSink = log_event) -> list[MachineSummary]:
+    """The known machines, and whether they are connected now.
+
+    One whose state is damaged is left out; ``on_event`` hears which file that is, and what to do.
+    """
     settings = settings or Settings.load()
-    return [
-        Machine(name, provider=provider, settings=settings).summary() for provider, name in known_machines(settings)
-    ]
+    found = []
+    for provider, name in known_machines(settings):
+        try:
+            found.append(Machine(name, provider=provider, settings=settings).summary())
+        except StateError as error:
+            on_event(Notice(error.code, f"{error.message}. {error.hint}", "warning"))
+    return found
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import psutil
 from filelock import FileLock, Timeout
@@ -63,12 +63,12 @@ class Store:
         except OSError as error:
             raise _unusable(path, error) from error
 
-    def machines(self) -> list[Remembered]:
-        """All that are known, by name."""
+    def names(self) -> list[tuple[str, str]]:
+        """Provider and name of each machine that is known, by name; no file is read, so none can be damaged."""
         if not self._machines.is_dir():
             return []
-        found = (self._read(path) for path in self._machines.glob("*/machine.json"))
-        return sorted((m for m in found if m), key=lambda m: (m.name, m.provider))
+        found = (_parts(path.parent.name) for path in self._machines.glob("*/machine.json"))
+        return sorted(found, key=lambda parts: (parts[1], parts[0]))
 
     @contextmanager
     def hold(self, provider: str, name: str) -> Iterator[Remembered]:
@@ -180,6 +180,12 @@ def write_private(path: Path, content: bytes) -> None:
 
 def _file_name(provider: str, name: str) -> str:
     return quote(f"{provider}-{name}", safe="@+")
+
+
+def _parts(file_name: str) -> tuple[str, str]:
+    """Provider and name of a machine by the name of its directory; no provider's name has a hyphen."""
+    provider, _, name = unquote(file_name).partition("-")
+    return provider, name
 
 
 def _taken(name: str, other: Remembered | None) -> AlreadyConnected:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import click
 
@@ -20,6 +22,7 @@ from remote_runtime.settings import Settings
 SECTIONS = {
     "Use a machine": ("connect", "url", "list", "status", "logs", "stop"),
     "The machines themselves": ("create", "start", "suspend", "resume", "reset", "delete", "uninstall"),
+    "Prepared machines": ("startup-script",),
     "A Jupyter on this computer": ("extension",),
 }
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
@@ -38,7 +41,7 @@ class Group(click.Group):
         """See click."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"remote_runtime.cli.commands.{cmd_name}")
+        module = importlib.import_module(f"remote_runtime.cli.commands.{cmd_name.replace('-', '_')}")
         found: click.Command = module.command
         return found
 
@@ -98,6 +101,7 @@ def _remarks(ctx: click.Context, profile: Iterable[str]) -> Iterator[str]:
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; all that happens is reported here."""
+    _share_trust()
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     call = Invocation(Terminal.standard(), json="--json" in before_dashes, verbose="-v" in before_dashes)
     try:
@@ -110,6 +114,16 @@ def run(arguments: Sequence[str]) -> int:
         return _ended(call, end)
     except Exception as error:
         return _failed(call, translate(error))
+
+
+def _share_trust() -> None:
+    """Let requests, by which Google's APIs are called, trust what OpenSSL trusts by SSL_CERT_FILE.
+
+    It has a variable of its own for that, which goes first.
+    """
+    trusted = os.environ.get("SSL_CERT_FILE", "")
+    if Path(trusted).is_file():
+        os.environ.setdefault("REQUESTS_CA_BUNDLE", trusted)
 
 
 def _failed(call: Invocation, error: RemoteRuntimeError) -> int:

@@ -221,7 +221,7 @@ class _LogLines(logging.Handler):
 def _clean(value: Any) -> Any:
     """``value`` with every string made safe to be shown."""
     if isinstance(value, str):
-        return "\n".join(map(visible, value.splitlines()))
+        return "\n".join(map(visible, value.split("\n")))
     if isinstance(value, Mapping):
         return {key: _clean(item) for key, item in value.items()}
     return [_clean(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -147,6 +147,14 @@ def machine_options(
             section=GCE,
             help="Log in by this key, such as gcloud's. [default: one of our own]",
         )
+        @option("--remove-key", is_flag=True, section=GCE, help="Remove that key from it again at the end.")
+        @option(
+            "--jump",
+            type=TEXT,
+            metavar="HOST",
+            section=GCE,
+            help="Reach its internal address by way of this SSH server: [user@]host[:port] or a name of ssh_config.",
+        )
         @option("--tunnel-through-iap", is_flag=True, section=GCE, help="Reach it through Identity-Aware Proxy.")
         @option("--user", type=TEXT, metavar="USER", section="Machine", help="Account to log in as.")
         @option("-y", "--yes", is_flag=True, section="Machine", help="Answer every confirmation with yes.")
@@ -174,11 +182,15 @@ def machine_options(
             project: str | None,
             internal_ip: bool,
             ssh_key: Path | None,
+            remove_key: bool,
+            jump: str | None,
             tunnel_through_iap: bool,
             **values: Any,
         ) -> None:
             if internal_ip and tunnel_through_iap:
                 raise UsageError("--internal-ip and --tunnel-through-iap are two ways", hint="Leave one of them out.")
+            if jump and tunnel_through_iap:
+                raise UsageError("--jump and --tunnel-through-iap are two ways", hint="Leave one of them out.")
             call.yes, call.timeout = yes, timeout
             written = _written(targets, instance=instance, sandbox=sandbox, provider=provider)
             if unless and values.pop(unless):
@@ -190,11 +202,9 @@ def machine_options(
             target = choose(written, [] if new else _known(call.settings), verb=name, new=new)
             _check_fit(target, user=user)
             reach = "internal" if internal_ip else "iap" if tunnel_through_iap else "auto"
-            function(
-                call,
-                Chosen(target, user, {"project": project, "zones": zone, "reach": reach, "key": ssh_key}),
-                **values,
-            )
+            places: dict[str, Any] = {"project": project, "zones": zone, "reach": reach, "key": ssh_key}
+            places.update(jump=jump or "", remove_key=remove_key)
+            function(call, Chosen(target, user, places), **values)
 
         return wrapped
 
@@ -259,7 +269,7 @@ def _complete_names(_ctx: click.Context, _param: click.Parameter, incomplete: st
     from remote_runtime.store import Store
 
     try:
-        names = {machine.name for machine in Store(Settings.load().state_dir).machines()}
+        names = {name for _, name in Store(Settings.load().state_dir).names()}
     except RemoteRuntimeError:
         return []
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from remote_runtime.cli.invocation import Chosen, Invocation
-from remote_runtime.cli.options import NEW_VM, option
+from remote_runtime.cli.options import GCE, NEW_VM, option
 from remote_runtime.cli.values import DURATION, GPU, PAIR, SIZE_GB, TEXT
 from remote_runtime.errors import UsageError
 
@@ -58,9 +58,14 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
         ("--startup-script",),
         {"type": click.Path(exists=True, dir_okay=False), "metavar": "FILE", "help": "Run as root at every boot."},
     ),
+    (("--prepare",), {"is_flag": True, "help": "Have Jupyter put on it and started at its boot, by a startup script."}),
     (("--secure-boot",), {"is_flag": True, "help": "Boot signed software only; NVIDIA's drivers may not be."}),
-    (("--retry-until-up",), {"is_flag": True, "help": "While all zones are sold out, go on trying."}),
 ]
+
+
+retry_option = option(
+    "--retry-until-up", is_flag=True, section=GCE, help="While Google has no such machine left, go on trying."
+)
 
 
 def new_vm_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -71,19 +76,19 @@ def new_vm_options(function: Callable[..., None]) -> Callable[..., None]:
     """
 
     @functools.wraps(function)
-    def wrapped(call: Invocation, machine: Chosen, **values: Any) -> None:
+    def wrapped(call: Invocation, machine: Chosen, retry_until_up: bool, **values: Any) -> None:
         mine = {name: values.pop(name) for name in _NAMES}
-        region, retry = mine.pop("region"), mine.pop("retry_until_up")
+        region = mine.pop("region")
         if region and machine.zones:
             raise UsageError("--zone and --region contradict each other", hint="Leave one of them out.")
         if machine.target.provider == "gce":
-            machine = machine.with_gce(region=region, retry_until_up=retry, confirm=call.confirm)
+            machine = machine.with_gce(region=region, retry_until_up=retry_until_up, confirm=call.confirm)
         spec = _spec(machine.target.name, mine) if machine.target.provider == "gce" else None
         function(call, machine, spec=spec, **values)
 
     for names, attributes in reversed(_OPTIONS):
         wrapped = option(*names, section=NEW_VM, **attributes)(wrapped)
-    return wrapped
+    return retry_option(wrapped)
 
 
 _NAMES = tuple((names[-1] if len(names) > 1 else names[0].lstrip("-")).replace("-", "_") for names, _ in _OPTIONS)
@@ -114,6 +119,7 @@ def _spec(name: str, values: dict[str, Any]) -> GceSpec:
         tags=values["tags"],
         metadata=dict(values["metadata"]),
         startup_script=_text(script) if script else None,
+        prepare=values["prepare"],
         secure_boot=values["secure_boot"],
     )
     check(spec)

@@ -36,6 +36,7 @@ def start(files: SandboxFiles, kinds: tuple[Kind, ...], environ: Mapping[str, st
 
     Raises :class:`InstanceError` with code ``sandbox_unavailable`` if none works.
     """
+    _end_forgotten(files, deadline)
     reasons = []
     for kind in kinds:
         try:
@@ -92,11 +93,22 @@ def stop(files: SandboxFiles, deadline: Deadline) -> None:
     state = files.load()
     listener = running(files, state)
     doomed = processes.with_descendants(listener) if listener else []
-    ended = processes.end([*doomed, *processes.having_home(files.home)], deadline)
+    ended = processes.end([*doomed, *_servers(files), *processes.having_home(files.home)], deadline)
     # What was being started a moment ago is not in that list; there is nothing that could start more by now.
     if not processes.end(processes.having_home(files.home), deadline) or not ended:
         raise _does_not_end(files)
     files.save(State(kind=state.kind, version=state.version, port=state.port))
+
+
+def _servers(files: SandboxFiles) -> list[psutil.Process]:
+    """The sandbox's servers; one may not be written down, if who started it was killed before that."""
+    return processes.naming(str(files.server))
+
+
+def _end_forgotten(files: SandboxFiles, deadline: Deadline) -> None:
+    """End such servers.  The caller holds the lock, and knows that the one that is written down has ended."""
+    if not processes.end(_servers(files), deadline):
+        raise _does_not_end(files)
 
 
 def _does_not_end(files: SandboxFiles) -> InstanceError:

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from remote_runtime.model import Remembered
 from remote_runtime.settings import Settings
+from remote_runtime.store import Store
 from tests.cli.conftest import COMMAND, Running, Start, add_to_ssh_config, json_lines, run
 from tests.openssh import Sshd, StartSshd
 
@@ -278,3 +280,19 @@ def test_streams_that_are_closed_do_no_harm(settings: Settings) -> None:
     answer = shell('{ "$@" list --json; echo "$?" >&2; } | true')
     assert answer.stderr.split()[-1] in ("0", "141")  # 0 if it was quicker than `true`
     assert "Exception" not in answer.stderr
+
+
+def test_a_damaged_state_file_is_named_and_the_other_machines_are_listed(settings: Settings) -> None:
+    store = Store(settings.state_dir)
+    for name in ("one", "two"):
+        store.save(Remembered(name, "ssh", local_port=8890, token="abc"))
+    path = store.directory("ssh", "one") / "machine.json"
+    path.write_bytes(b"{")
+    answer = run("list")
+    assert answer.returncode == 0, answer.stderr
+    assert "two" in answer.stdout
+    assert str(path) in answer.stderr.replace("\n", "")
+    [document] = json_lines(run("list", "--json").stdout)
+    assert [machine["name"] for machine in document["runtimes"]] == ["two"]
+    [told] = document["damaged"]
+    assert str(path) in told

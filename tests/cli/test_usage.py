@@ -152,7 +152,7 @@ def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> No
             assert "  install " in text and "  status " in text
             text = shown(name, "install", "--help")[1]
         assert "--json" in text
-        assert "[NAME|TARGET]" in text or name in ("list", "extension")
+        assert "[NAME|TARGET]" in text or name in ("list", "extension", "startup-script")
     assert "remote-runtime connect --sandbox" in shown("connect", "--help")[1]
     assert shown() == (2, "", overview)
 

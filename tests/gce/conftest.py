@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,15 +29,24 @@ def cloud(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
+def cloud_with_jupyter(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cloud]:
+    """The same, of whose images each has Jupyter; and its VMs' users are not root."""
+    if reason := unavailable():
+        pytest.skip(reason)
+    links = {"/opt/jupyter": Path(sys.prefix)}
+    yield from _running(tmp_path, monkeypatch, boots=True, own_rights=True, links=links)
+
+
+@pytest.fixture
 def ada(tmp_path: Path) -> Person:
     """A person who may log in where metadata says so."""
     return Person(tmp_path)
 
 
-def _running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, boots: bool) -> Iterator[Cloud]:
+def _running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, boots: bool, **options: Any) -> Iterator[Cloud]:
     directory = tmp_path / "cloud"
     directory.mkdir()
-    with Cloud(directory, boots=boots) as cloud:
+    with Cloud(directory, boots=boots, **options) as cloud:
         for name, value in cloud.environment().items():
             monkeypatch.setenv(name, value)
         yield cloud

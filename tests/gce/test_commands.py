@@ -23,6 +23,68 @@ def test_dry_run_makes_nothing(api: Cloud) -> None:
     assert "instances.insert" not in api.methods
 
 
+def test_every_option_is_in_the_request(api: Cloud, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\ntrue\n")
+    options = [
+        *("--machine-type", "n1-standard-4", "--gpu", "t4:2", "--image-family", "debian-12"),
+        *("--image-project", "debian-cloud", "--disk-size", "99", "--disk-type", "pd-ssd"),
+        *("--spot", "--max-run-duration", "90m", "--at-end", "delete", "--network", "lab", "--subnet", "west"),
+        *("--no-external-ip", "--service-account", "bot@p.iam.gserviceaccount.com", "--scope", "devstorage.read_only"),
+        *("--label", "team=vision", "--label", "cost=low", "--tag", "ssh", "--metadata", "a=b=c"),
+        *("--startup-script", str(script), "--secure-boot"),
+    ]
+    answer = run("create", "trainer", *ZONE, *USER, *options, "--dry-run", "--json")
+    assert answer.returncode == 0, answer.stderr
+    request = json.loads(answer.stdout)
+    body = request["body"]
+    assert (request["project"], request["zones"]) == ("test-project", [ZONE[1]])
+    assert body["machineType"].endswith("/n1-standard-4")
+    [gpu] = body["guestAccelerators"]
+    assert gpu["acceleratorType"].endswith("/nvidia-tesla-t4")
+    assert gpu["acceleratorCount"] == 2
+    assert body["scheduling"] == {
+        "provisioningModel": "SPOT",
+        "automaticRestart": False,
+        "onHostMaintenance": "TERMINATE",
+        "maxRunDuration": {"seconds": "5400"},
+        "instanceTerminationAction": "DELETE",
+    }
+    [disk] = body["disks"]
+    initial = disk["initializeParams"]
+    assert initial["diskSizeGb"] == "99"
+    assert initial["diskType"].endswith("/pd-ssd")
+    assert "debian-12" in initial["sourceImage"]
+    assert initial["labels"] == body["labels"]
+    assert body["labels"] == {
+        "created-by": "remote-runtime",
+        "owner": "ada_example_com",
+        "team": "vision",
+        "cost": "low",
+    }
+    [nic] = body["networkInterfaces"]
+    assert nic["network"] == "global/networks/lab"
+    assert nic["subnetwork"].endswith("/west")
+    assert "accessConfigs" not in nic
+    [account] = body["serviceAccounts"]
+    assert account["scopes"] == ["https://www.googleapis.com/auth/devstorage.read_only"]
+    assert body["tags"] == {"items": ["ssh"]}
+    assert body["shieldedInstanceConfig"]["enableSecureBoot"] is True
+    items = {item["key"]: item["value"] for item in body["metadata"]["items"]}
+    assert (items["a"], items["startup-script"]) == ("b=c", script.read_text())
+    assert "instances.insert" not in api.methods
+
+
+def test_zones_that_could_not_be_asked_are_in_the_list(api: Cloud) -> None:
+    api.vm("trainer")
+    api.world.unreachable_zones.add("us-west1-b")
+    answer = run("list", "--vms", "--json")
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert [vm["name"] for vm in document["vms"]] == ["trainer"]
+    assert document["unreachable_zones"] == ["us-west1-b"]
+
+
 def test_nothing_is_spent_without_a_yes(api: Cloud) -> None:
     answer = run("create", "trainer", *ZONE, *USER, "--json")
     assert answer.returncode == 2

@@ -10,9 +10,10 @@ import pytest
 
 from remote_runtime import Settings
 from remote_runtime.errors import InstanceError, NetworkError
-from remote_runtime.events import Event, LinkChanged
+from remote_runtime.events import Event, LinkChanged, Notice
 from remote_runtime.machine import Machine
-from tests.gce.cloud import Cloud, Vm
+from remote_runtime.providers.gce import GceSpec
+from tests.gce.cloud import Cloud, Vm, stock_out
 from tests.gce.runtime import SECONDS, answers, give_jupyter, join
 
 A = "us-central1-a"
@@ -46,17 +47,65 @@ def test_url_answers_and_is_the_same_again(cloud: Cloud) -> None:
     assert cloud.methods == []  # nobody was asked
 
 
-def test_preempted_vm_comes_back_at_the_same_url(cloud: Cloud) -> None:
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Google is asked again soon."""
+    for name in ("ASK_EVERY_SECONDS", "SOLD_OUT_SECONDS"):
+        monkeypatch.setattr(f"remote_runtime.providers.gce.access.{name}", 0.3)
+
+
+def outages(events: list[Event]) -> list[str]:
+    """Why the link was down, as it was told."""
+    return [event.reason for event in events if isinstance(event, LinkChanged) and event.state == "reconnecting"]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_preempted_vm_comes_back_at_the_same_url_though_its_zone_is_sold_out(cloud: Cloud) -> None:
     vm = running(cloud)
     events: list[Event] = []
     with join(events, restart=True) as runtime:
         address, url = vm.address, runtime.url
+        cloud.inject("instances.start", stock_out(cloud.project, A), times=2)
         cloud.preempt(vm)
-        until(lambda: any(isinstance(event, LinkChanged) and event.state == "reconnecting" for event in events))
-        until(lambda: runtime.state == "connected")
+        until(lambda: bool(outages(events)) and runtime.state == "connected")
         assert answers(runtime)
         assert runtime.url == url
         assert vm.address not in ("", address)
+    assert cloud.unused_faults == []
+    assert any("Google has no e2-standard-4 left in us-central1-a" in reason for reason in outages(events))
+    [told] = [event for event in events if isinstance(event, Notice) and event.code == "instance_preempted"]
+    assert told.level == "warning"
+    assert "was preempted" in told.text
+    assert "starting it again" in told.text
+
+
+@pytest.mark.usefixtures("impatient")
+def test_close_ends_the_patience(cloud: Cloud) -> None:
+    vm = running(cloud)
+    events: list[Event] = []
+    with join(events, restart=True):
+        cloud.inject("instances.start", stock_out(cloud.project, A), times=999)
+        cloud.preempt(vm)
+        until(lambda: any("Google has no" in reason for reason in outages(events)))
+        closing = time.monotonic()
+    assert time.monotonic() - closing < 10
+    starts = cloud.methods.count("instances.start")
+    assert vm.status == "TERMINATED"
+    time.sleep(1.0)  # three of its pauses
+    assert cloud.methods.count("instances.start") == starts
+    cloud.world.faults.clear()
+
+
+def test_deleted_vm_is_not_made_anew_behind_ones_back(cloud: Cloud) -> None:
+    """Whoever deleted it meant it; and nobody was asked whether to pay for another one."""
+    running(cloud)
+    with join([], create=GceSpec("trainer"), restart=True) as runtime:
+        with cloud.world.changed:
+            cloud.vms[0].vanish()
+        with pytest.raises(InstanceError) as caught:
+            runtime.wait(SECONDS)
+        assert caught.value.code == "instance_not_found"
+    assert cloud.vms == []
 
 
 def test_machine_that_comes_back_needs_no_api(cloud: Cloud) -> None:

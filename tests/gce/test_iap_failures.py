@@ -5,9 +5,10 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,11 +27,16 @@ def token() -> str:
     return SECRET
 
 
-def fails(*, seconds: float = 20.0) -> RemoteRuntimeError:
+def dial(endpoint: str, token: Callable[[], str], deadline: Deadline) -> iap.Tunnel:
+    where: dict[str, Any] = {"project": "p", "zone": "z", "instance": "trainer", "port": 22, "endpoint": endpoint}
+    return iap.dial(**where, token=token, deadline=deadline)
+
+
+def fails(endpoint: str, *, seconds: float = 20.0) -> RemoteRuntimeError:
     """The error of a dial; the token must not be in it, nor in what it came from."""
     asked.clear()
     with pytest.raises(RemoteRuntimeError) as caught:
-        iap.dial(project="p", zone="z", instance="trainer", port=22, token=token, deadline=Deadline(seconds))
+        dial(endpoint, token, Deadline(seconds))
     error: BaseException | None = caught.value
     while error:
         assert SECRET not in f"{error!r} {error} {vars(error)}"
@@ -67,7 +73,7 @@ def relay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
 )
 def test_refusals(relay: Relay, status_or_code: int, kind: type, code: str, cure: str) -> None:
     relay.refuse(status_or_code, times=2)
-    error = fails()
+    error = fails(relay.url)
     assert (type(error), error.code) == (kind, code)
     assert error.retryable == (kind is NetworkError)
     assert cure in error.hint
@@ -77,38 +83,35 @@ def test_refusals(relay: Relay, status_or_code: int, kind: type, code: str, cure
 
 def test_reason_of_the_relay_is_shown_without_control_characters(relay: Relay) -> None:
     relay.refuse(4000)
-    assert "as the test wants" in fails().message
+    assert "as the test wants" in fails(relay.url).message
 
 
 def test_unknown_certificate_gets_no_token(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
-    error = fails()
+    error = fails(relay.url)
     assert (type(error), error.code) == (NetworkError, "certificate_untrusted")
     assert "SSL_CERT_FILE" in error.hint
     assert asked == relay.tokens == []
 
 
-def test_certificate_of_somebody_else_gets_no_token(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", relay.url.replace("localhost", "127.0.0.1"))
-    assert fails().code == "certificate_untrusted"
+def test_certificate_of_somebody_else_gets_no_token(relay: Relay) -> None:
+    assert fails(relay.url.replace("localhost", "127.0.0.1")).code == "certificate_untrusted"
     assert asked == relay.tokens == []
 
 
 @pytest.mark.parametrize(
     "url", ["ws://localhost:1/v4", "https://localhost/v4", "http://x/", "localhost", "wss://u:p@h/v4"]
 )
-def test_no_other_endpoint_than_wss(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", url)
-    error = fails()
+def test_no_other_endpoint_than_wss(url: str) -> None:
+    error = fails(url)
     assert (type(error), error.code) == (UsageError, "bad_endpoint")
     assert asked == []
 
 
-def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", f"wss://localhost:{port}/v4")
-    assert fails().code == "connection_refused"
+    assert fails(f"wss://localhost:{port}/v4").code == "connection_refused"
 
 
 @contextmanager
@@ -138,18 +141,16 @@ def suppressed_reset() -> Iterator[None]:
         pass
 
 
-def test_no_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_tls() -> None:
     with answering(b"HTTP/1.1 200 OK\r\n\r\n<h1>Log in to this network</h1>") as port:
-        monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", f"wss://localhost:{port}/v4")
-        error = fails()
+        error = fails(f"wss://localhost:{port}/v4")
     assert (error.code, error.retryable) == ("tls_failed", True)
     assert asked == []
 
 
-def test_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_silence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", f"wss://localhost:{listener.getsockname()[1]}/v4")
-        error = fails(seconds=1.0)
+        error = fails(f"wss://localhost:{listener.getsockname()[1]}/v4", seconds=1.0)
     assert isinstance(error, TimedOut)
 
 
@@ -179,12 +180,11 @@ def test_other_servers_with_tls(answer: bytes, code: str, tmp_path: Path, monkey
     handler = type("Handler", (_Handler,), {"answer": answer})
     with http.server.HTTPServer(("127.0.0.1", 0), handler) as server:
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", f"wss://localhost:{server.server_port}/v4")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         thread = threading.Thread(target=server.handle_request)
         thread.start()
         try:
-            assert fails().code == code
+            assert fails(f"wss://localhost:{server.server_port}/v4").code == code
         finally:
             thread.join()
 
@@ -194,16 +194,15 @@ def test_error_of_the_credentials_comes_through(relay: Relay) -> None:
         raise InstanceError("There are no credentials", code="credentials_missing")
 
     with pytest.raises(InstanceError) as caught:
-        iap.dial(project="p", zone="z", instance="trainer", port=22, token=none, deadline=Deadline(20))
+        dial(relay.url, none, Deadline(20))
     assert caught.value.code == "credentials_missing"
 
 
-def test_cancelled_deadline_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cancelled_deadline_ends_it() -> None:
     deadline = Deadline(60)
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        monkeypatch.setenv("REMOTE_RUNTIME_IAP_ENDPOINT", f"wss://localhost:{listener.getsockname()[1]}/v4")
         timer = threading.Timer(0.3, deadline.cancel)
         timer.start()
         with pytest.raises(TimedOut):
-            iap.dial(project="p", zone="z", instance="trainer", port=22, token=token, deadline=deadline)
+            dial(f"wss://localhost:{listener.getsockname()[1]}/v4", token, deadline)
         timer.join()

@@ -129,7 +129,8 @@ def test_gcloud_and_we_see_the_same_ssh_server(cloud: Cloud, relay: Relay) -> No
 
     token = Path(os.environ["CLOUDSDK_AUTH_ACCESS_TOKEN_FILE"]).read_text
     deadline = Deadline(20)
-    with iap.dial(project=cloud.project, zone=ZONE, instance=vm.name, port=22, token=token, deadline=deadline) as sock:
+    where: dict[str, Any] = {"project": cloud.project, "zone": ZONE, "instance": vm.name, "endpoint": relay.url}
+    with iap.dial(**where, port=22, token=token, deadline=deadline) as sock:
         ours = sock.makefile("rb")
         our_greeting = ours.readline()
         relay.cut_now("fin")

@@ -20,7 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote_runtime.errors import AlreadyConnected, StateError
+from remote_runtime.events import Event, Notice
+from remote_runtime.machines import list_machines
 from remote_runtime.model import Remembered
+from remote_runtime.settings import Settings
 from remote_runtime.store import Store, parse_remembered, private_directory, write_private
 
 MACHINE = Remembered("trainer", "ssh", local_port=8890, token="abc", server_pid=5, settings={"target": "ada@host:22"})
@@ -58,7 +61,7 @@ def mode(path: Path) -> int:
 
 def test_what_was_saved_is_loaded(store: Store) -> None:
     assert store.load("ssh", "trainer") is None
-    assert store.machines() == []
+    assert store.names() == []
     store.save(MACHINE)
     assert store.load("ssh", "trainer") == MACHINE
     assert store.load("sandbox", "trainer") is None
@@ -70,11 +73,7 @@ def test_what_was_saved_is_loaded(store: Store) -> None:
 def test_machines_are_listed_by_name(store: Store) -> None:
     for name, provider in [("zeta", "ssh"), ("alpha", "ssh"), ("alpha", "sandbox")]:
         store.save(Remembered(name, provider))
-    assert [(m.name, m.provider) for m in store.machines()] == [
-        ("alpha", "sandbox"),
-        ("alpha", "ssh"),
-        ("zeta", "ssh"),
-    ]
+    assert store.names() == [("sandbox", "alpha"), ("ssh", "alpha"), ("ssh", "zeta")]
 
 
 def test_forgetting(store: Store) -> None:
@@ -84,7 +83,7 @@ def test_forgetting(store: Store) -> None:
     store.forget("ssh", "trainer")
     store.forget("ssh", "trainer")
     assert store.load("ssh", "trainer") is None
-    assert store.machines() == []
+    assert store.names() == []
 
 
 def test_the_holder_is_noted_and_a_machine_that_got_no_token_is_forgotten(store: Store) -> None:
@@ -111,10 +110,11 @@ names = st.text(min_size=1, max_size=40) | st.sampled_from([".", "..", "a/b", ".
 
 @given(st.lists(st.tuples(st.sampled_from(["ssh", "sandbox"]), names), unique=True, max_size=8))
 def test_any_name_has_a_place_of_its_own_below_the_state(machines: list[tuple[str, str]]) -> None:
-    from remote_runtime.store import _file_name
+    from remote_runtime.store import _file_name, _parts
 
     files = [_file_name(provider, name) for provider, name in machines]
     assert len(set(files)) == len(files)
+    assert [_parts(file) for file in files] == machines
     for file in files:
         assert file not in (".", "..")
         assert not set(file) & set('/\\:\0"<>|?*')
@@ -189,12 +189,26 @@ def test_a_file_where_a_directory_must_be_is_said(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named_with_what_to_do(store: Store, content: bytes) -> None:
     path = store.directory("ssh", "x") / "machine.json"
     path.write_bytes(content)
-    for action in (lambda: store.load("ssh", "x"), store.machines):
-        with pytest.raises(StateError) as caught:
-            action()
-        assert caught.value.code == "state_damaged"
-        assert str(path) in caught.value.message
-        assert caught.value.hint
+    with pytest.raises(StateError) as caught:
+        store.load("ssh", "x")
+    assert caught.value.code == "state_damaged"
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert store.names() == [("ssh", "x")]
+
+
+def test_a_damaged_file_does_not_hide_the_other_machines(settings: Settings) -> None:
+    store = Store(settings.state_dir)
+    for name in ("one", "two"):
+        store.save(dataclasses.replace(MACHINE, name=name))
+    path = store.directory("ssh", "one") / "machine.json"
+    path.write_bytes(b"{")
+    events: list[Event] = []
+    assert [machine.name for machine in list_machines(settings, events.append)] == ["two"]
+    [notice] = events
+    assert isinstance(notice, Notice)
+    assert (notice.code, notice.level) == ("state_damaged", "warning")
+    assert str(path) in notice.text
 
 
 json_values = st.recursive(

@@ -18,8 +18,8 @@ from remote_runtime.errors import UsageError
 from remote_runtime.model import Forward, ServerOptions
 
 if TYPE_CHECKING:
-    from remote_runtime.api import Runtime
     from remote_runtime.providers.gce.spec import GceSpec
+    from remote_runtime.runtime import Runtime
 
 LOOK_SECONDS = 0.5
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @new_vm_options
 @option("--dry-run", is_flag=True, per_call=True, section=NEW_VM, help="Show the request, and make nothing.")
 def command(call: Invocation, machine: Chosen, spec: GceSpec | None, dry_run: bool) -> None:
-    """Make a machine and start it, after asking if it costs.  Jupyter is put on it by `remote-runtime connect`.
+    """Make a machine and start it, after asking if it costs.
+
+    Jupyter is put on it by `remote-runtime connect`, or at its boot if it is a VM of Google's made with --prepare.
 
     A VM of Google's goes into the first zone that has such a machine left.
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from remote_runtime.cli.invocation import Invocation
 from remote_runtime.cli.layout import table
 from remote_runtime.cli.options import GCE, option, output_options, verb
 from remote_runtime.cli.values import TEXT
-from remote_runtime.events import Notice
+from remote_runtime.events import Event, Notice
 
 VM_SECONDS = 60.0
 
@@ -28,13 +29,21 @@ def command(call: Invocation, vms: bool, project: str | None) -> None:
     from remote_runtime.machines import list_machines
 
     call.reporting = True
-    machines = list_machines(call.settings)
+    damaged: list[str] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, Notice):
+            damaged.append(event.text)
+        call.on_event(event)
+
+    machines = list_machines(call.settings, on_event)
     header = ("NAME", "PROVIDER", "STATE", "URL", "PID")
     rows = [(m.name, m.provider, m.state, m.url or "-", str(m.pid or "-")) for m in machines]
-    if not machines:
+    if not machines and not damaged:
         call.say("No machine is known yet. To try one: remote-runtime connect --sandbox")
     lines = table([header, *rows], call.terminal.out_width) if rows else []
-    call.document({"runtimes": [dataclasses.asdict(machine) for machine in machines]}, lines)
+    document: dict[str, Any] = {"runtimes": [dataclasses.asdict(machine) for machine in machines]}
+    call.document({**document, "damaged": damaged} if damaged else document, lines)
 
 
 def _list_vms(call: Invocation, project: str | None) -> None:

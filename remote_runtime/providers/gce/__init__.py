@@ -12,18 +12,20 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+from remote_runtime import startup_script
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, UsageError
 from remote_runtime.events import EventSink, StepProgress
-from remote_runtime.model import Instance, InstanceSpec
+from remote_runtime.model import Endpoint, Instance, InstanceSpec
 from remote_runtime.providers.gce import creating, credentials, finding, gcloud, login, metadata, spec
-from remote_runtime.providers.gce.access import Access, Means
+from remote_runtime.providers.gce.access import Access
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.finding import Vm
 from remote_runtime.providers.gce.memory import Known, Memory
 from remote_runtime.providers.gce.operations import bring_up, change, everything, fetch, look
 from remote_runtime.providers.gce.options import GceOptions
 from remote_runtime.providers.gce.spec import GceSpec
+from remote_runtime.providers.gce.ways import Means
 from remote_runtime.settings import Settings
 
 __all__ = ["GceOptions", "GceProvider", "GceSpec"]
@@ -66,7 +68,7 @@ class GceProvider:
         else:
             with self._open() as cloud:
                 vm = self._find_or_make(name, cloud, deadline)
-                vm = bring_up(cloud, vm, deadline, self._say)
+                vm = bring_up(cloud, vm, deadline, self._say, until_up=self._options.retry_until_up)
             instance = self._as_instance(vm, on_event)
         return instance
 
@@ -115,7 +117,8 @@ class GceProvider:
     def start(self, name: str, deadline: Deadline) -> Instance:
         """Have it running, whatever its state is."""
         with self._open() as cloud:
-            vm = bring_up(cloud, self._existing(name, cloud, deadline), deadline, self._say)
+            vm = self._existing(name, cloud, deadline)
+            vm = bring_up(cloud, vm, deadline, self._say, until_up=self._options.retry_until_up)
         return self._as_instance(vm, _silent)
 
     def stop(self, name: str, deadline: Deadline) -> None:
@@ -147,7 +150,7 @@ class GceProvider:
         self._memory.forget(name)
 
     def forget(self, name: str, deadline: Deadline) -> None:
-        """Take our key out of the instance's metadata, and forget the machine."""
+        """Take our key back, and forget the machine."""
         known = self._memory.load(name)
         if known is None:
             return
@@ -183,7 +186,14 @@ class GceProvider:
         return Cloud(self.project, self._identity, self._properties)
 
     def _means(self, name: str) -> Means:
-        return Means(self._options, self._memory, self._open, partial(self._find_or_make, name))
+        find, find_made = partial(self._find_or_make, name), partial(self._existing, name)
+        endpoint = str(self._settings.option("iap_endpoint", ""))
+        return Means(self._options, self._memory, self._open, find, find_made, self._look_up, endpoint)
+
+    def _look_up(self, jump: str, deadline: Deadline) -> Endpoint:
+        from remote_runtime.ssh.config import lookup
+
+        return lookup(jump, self._settings, deadline=deadline)
 
     def _remembered(self, name: str) -> Known | None:
         """What is known of that name, if it can be what is meant now."""
@@ -192,10 +202,11 @@ class GceProvider:
             return None
         project = options.project or self._properties.project
         other_route = options.reach not in ("auto", known.route)
+        other_jump = options.jump != known.jump if options.jump or options.reach != "auto" else False
         other_key = options.key is not None and str(options.key) != known.key
         other_user = options.user is not None and options.user != known.user
         elsewhere = (project and project != known.project) or (options.zones and known.zone not in options.zones)
-        return None if elsewhere or other_route or other_key or other_user else known
+        return None if elsewhere or other_route or other_jump or other_key or other_user else known
 
     def _look(self, name: str, cloud: Cloud, deadline: Deadline) -> tuple[Vm | None, finding.Found]:
         """The zone of the last time, or that which gcloud is set to, is looked into first: that is one quick call."""
@@ -239,24 +250,40 @@ class GceProvider:
         zones = creating.zones_for(cloud, options.zones, options.region, self._properties.zone, deadline)
         image = creating.find_image(cloud, wanted, deadline)
         items = self._key_items(wanted, cloud, deadline)
+        if wanted.prepare:
+            items[spec.STARTUP_SCRIPT] = startup_script.render()
         owner = cloud.account or login.local_user() or "unknown"
         return zones, creating.Order(wanted, image, owner, items)
 
     def _key_items(self, wanted: GceSpec, cloud: Cloud, deadline: Deadline) -> dict[str, str]:
-        """Our key is on a new VM from its first start, unless it lets in by OS Login."""
-        if login.uses_oslogin(cloud, dict(wanted.metadata), deadline):
+        """Our key is on a new VM from its first start, unless it lets in by OS Login, or the key shall not stay.
+
+        A VM that is prepared for somebody needs the account, and so the key, all the same.
+        """
+        not_to_stay = self._options.remove_key and not wanted.prepare
+        if not_to_stay or login.uses_oslogin(cloud, dict(wanted.metadata), deadline):
             return {}
         key = self._options.key
         public = login.public_line(key) if key else login.own_key(self._memory.key)
         user = metadata.user_name(self._options.user, login.local_user())
-        return {metadata.KEYS: metadata.key_line(user, public, time.time() + login.KEY_SECONDS)}
+        prepared = {spec.PREPARED_USER: user} if wanted.prepare else {}
+        return {metadata.KEYS: metadata.key_line(user, public, time.time() + login.KEY_SECONDS), **prepared}
 
     def _as_instance(self, vm: Vm, on_event: EventSink) -> Instance:
         access = Access(vm.name, self._means(vm.name), known=self._memory.load(vm.name), vm=vm, on_event=on_event)
         return self._instance(vm.name, vm.state, access, vm.detail)
 
     def _instance(self, name: str, state: Any, access: Access, detail: str) -> Instance:
-        return Instance(name, self.name, state, access.resolve, detail, access.judge)
+        return Instance(
+            name,
+            self.name,
+            state,
+            access.resolve,
+            detail,
+            access.judge,
+            access.expects_preparation,
+            access.release,
+        )
 
     def _say(self, text: str) -> None:
         self._on_event(StepProgress("instance", text))

@@ -6,15 +6,12 @@ started if it may be, its address and our key are brought up to date, and a mach
 
 from __future__ import annotations
 
-import socket
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
+from dataclasses import replace
 from typing import Literal
 
+from remote_runtime import startup_script
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import (
     AuthenticationFailed,
@@ -23,20 +20,19 @@ from remote_runtime.errors import (
     NetworkError,
     RemoteRuntimeError,
 )
-from remote_runtime.events import EventSink, Notice, StepProgress
-from remote_runtime.model import Dial, Direct, Endpoint, Fingerprint, HostKeyTrust, Identity, KnownHosts, Pinned, Via
-from remote_runtime.providers.gce import finding, login, patience, reach, vouching
+from remote_runtime.events import EventSink, Notice, StepProgress, step
+from remote_runtime.model import Endpoint
+from remote_runtime.providers.gce import finding, login, patience, reach, vouching, ways
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.finding import Vm
-from remote_runtime.providers.gce.memory import Known, Memory
+from remote_runtime.providers.gce.memory import Known
 from remote_runtime.providers.gce.operations import bring_up, fetch, rest, was_preempted
-from remote_runtime.providers.gce.options import GceOptions, Reach
+from remote_runtime.providers.gce.options import Reach
+from remote_runtime.providers.gce.spec import STARTUP_SCRIPT
+from remote_runtime.providers.gce.ways import Means
 
-HASTY_SECONDS = 4.0
-"""A remembered address that does not answer within this time is asked about."""
-
-ASK_EVERY_SECONDS = 10.0
-"""While a link is down the API is not asked more often than that."""
+ASK_EVERY_SECONDS, SOLD_OUT_SECONDS = 10.0, 30.0
+"""While a link is down the API is not asked more often than that; the second, if the zone had no such machine left."""
 
 UNASKED = (
     "api_disabled",
@@ -52,20 +48,11 @@ UNASKED = (
 """Errors that say nothing of the machine: once it was connected, it is looked for where it was."""
 
 FIREWALL_SECONDS = 20.0
-LOOK_AGAIN_FAILURES = 15
+LOOK_AGAIN_SECONDS = 15.0
+"""While a machine is waited for it is looked at so often: it may have been stopped, or taken away, meanwhile."""
 
 Facts = Literal["remembered", "doubted", "fresh"]
 """Of the last login, that went well; the same, and a login has failed since; or just asked for."""
-
-
-@dataclass(frozen=True)
-class Means:
-    """What the way to a VM needs: ``open`` gives the API, ``find`` the VM in it (made if that was asked for)."""
-
-    options: GceOptions
-    memory: Memory
-    open: Callable[[], Cloud]
-    find: Callable[[Cloud, Deadline], Vm]
 
 
 class Access:
@@ -80,11 +67,12 @@ class Access:
         self._name = name
         self._means = means
         self._known = known
-        self._vm = vm
+        self._found = self._vm = vm  # as it was found just now, which counts once; as it was seen last
         self._on_event = on_event
         self._facts: Facts = "doubted" if known is None or vm is not None else "remembered"
         self._settled = False  # whether a login went well
-        self._complained = False
+        self._complained = self._prepared = self._told_end = False
+        self._sold_out: InstanceError | None = None  # why it could not be started again the last time
         self._asked_at = self._key_added_at = self._first_failure = -float("inf")
         self._failures = 0
 
@@ -93,29 +81,39 @@ class Access:
     def resolve(self, deadline: Deadline) -> Endpoint:
         """How to log in now.  Raises what the API and the VM's state give rise to."""
         known = self._known
-        if known and not self._must_ask(known):
-            return self._endpoint(known)
+        if known is None or self._must_ask(known):
+            known = self._news(known, deadline)
+        elif self._sold_out:
+            raise self._sold_out  # it does not run, so that nobody would answer
+        hasty = self._facts == "remembered"
+        return ways.endpoint(self._name, known, self._means, deadline, hasty=hasty)
+
+    def _news(self, known: Known | None, deadline: Deadline) -> Known:
+        """What Google says of it now; ``known`` if Google can't be asked, and it was there before."""
         self._asked_at = time.monotonic()
         try:
             with self._means.open() as cloud:
                 known = self._ask(cloud, deadline)
-            self._facts = "fresh"
+            self._facts, self._sold_out = "fresh", None
         except InstanceError as error:
+            self._sold_out = error if self._settled and error.code == "stock_out" else None
             if not (self._settled and known and error.code in UNASKED):
                 raise
             self._tell_unasked(error)
-        return self._endpoint(known)
+        return known
 
     def _must_ask(self, known: Known) -> bool:
         if self._settled:
-            return self._facts == "doubted" and time.monotonic() - self._asked_at > ASK_EVERY_SECONDS
+            pause = SOLD_OUT_SECONDS if self._sold_out else ASK_EVERY_SECONDS
+            return self._facts == "doubted" and time.monotonic() - self._asked_at > pause
         ends = self._facts == "remembered" and known.key_until - time.time() < login.RENEW_SECONDS
         return self._facts == "doubted" or ends
 
     def _ask(self, cloud: Cloud, deadline: Deadline) -> Known:
         """Have the machine running, our key on it and its host keys at hand; remember all of that."""
         options, memory = self._means.options, self._means.memory
-        vm = self._running(cloud, deadline)
+        vm = self._vm = self._running(cloud, deadline)
+        self._prepared = startup_script.is_ours(vm.metadata.get(STARTUP_SCRIPT, ""))
         public = login.public_line(options.key) if options.key else login.own_key(memory.key)
         user = options.user or (self._known.user if self._known else None)
         admitted = login.let_in(cloud, vm, public, user, time.time(), deadline)
@@ -136,33 +134,55 @@ class Access:
             host_keys=pins,
             source=source,
             stops_at=(vm.started or time.time()) + vm.run_limit if vm.run_limit else 0.0,
+            jump=self._jump if route == "internal" else "",
         )
         if known != self._known:
             memory.save(self._name, known)
-        self._known, self._vm = known, vm
+        self._known = known
         return known
 
     def _running(self, cloud: Cloud, deadline: Deadline) -> Vm:
-        vm, self._vm = self._vm, None
+        vm, self._found = self._found, None
         if vm is None or self._settled:
             known = self._known
             vm = fetch(cloud, known.zone, self._name, deadline) if known else None
-            vm = vm or self._means.find(cloud, deadline)
-        if self._settled and not self._means.options.restart and finding.next_step(vm) != "use":
-            raise finding.gone(self._name, vm, preempted=was_preempted(cloud, vm, deadline))
-        vm = bring_up(cloud, vm, deadline, self._say)
+            find = self._means.find_made if self._settled else self._means.find
+            vm = vm or find(cloud, deadline)
+        if self._settled and finding.next_step(vm) != "use":
+            self._hear_of_its_end(finding.gone(self._name, vm, preempted=was_preempted(cloud, vm, deadline)))
+        vm = bring_up(cloud, vm, deadline, self._say, until_up=self._means.options.retry_until_up)
         while reach.choose_route(vm, self._reach()) is None:  # its address has yet to be allocated
             deadline.check(f"waiting for the external address of {vm.name}")
             rest(1.0, deadline)
             vm = fetch(cloud, vm.zone, vm.name, deadline) or vm
         return vm
 
+    def _hear_of_its_end(self, error: InstanceError) -> None:
+        """It stopped while it was connected: raise that, unless it may be started again."""
+        if not self._means.options.restart:
+            raise error
+        if not self._told_end:
+            self._told_end = True
+            self._on_event(Notice(error.code, f"{error.message}: starting it again", "warning"))
+
     def _reach(self) -> Reach:
         """The way that was asked for, else the one by which it was reached the last time."""
         asked = self._means.options.reach
-        if asked == "auto" and self._known and self._known.route == "internal":
+        if asked == "auto" and (self._jump or (self._known and self._known.route == "internal")):
             return "internal"
         return asked
+
+    @property
+    def _jump(self) -> str:
+        """The jump host that was asked for, else that of the last time; empty for none."""
+        options = self._means.options
+        last = self._known.jump if self._known and options.reach == "auto" else ""
+        return options.jump or last
+
+    def expects_preparation(self) -> bool:
+        """Whether a startup script of ours is known, and the machine was started so recently that it may yet begin."""
+        started = self._vm.started if self._vm else None
+        return self._prepared and started is not None and time.time() - started < patience.PREPARATION_SECONDS
 
     # -- whom to trust ------------------------------------------------------------------------------------------------
 
@@ -177,32 +197,6 @@ class Access:
             return (), ""
         return vouching.host_keys(cloud, vm, deadline, self._tell)
 
-    def _trust(self, known: Known) -> HostKeyTrust:
-        accepted = KnownHosts(
-            name=f"compute.{known.id}", files=(), accepted=self._means.memory.accepted_host_keys, alias=True
-        )
-        if self._means.options.host_key:
-            return Fingerprint(self._means.options.host_key, accepted)
-        return Pinned(known.host_keys, known.source) if known.host_keys else accepted
-
-    def _endpoint(self, known: Known | None) -> Endpoint:
-        assert known is not None  # noqa: S101 - there is one, or an error was raised
-        return Endpoint(
-            host=known.address,
-            user=known.user,
-            trust=self._trust(known),
-            identities=(Identity(Path(known.key)),),
-            only_identities=True,
-            via=self._via(known),
-        )
-
-    def _via(self, known: Known) -> Via:
-        if known.route == "iap":
-            return Dial(partial(_dial_iap, self._means, known, self._name), f"IAP to {self._name}")
-        if self._facts == "remembered":
-            return Dial(partial(_dial_hastily, known.address), known.address)
-        return Direct()
-
     # -- how it went --------------------------------------------------------------------------------------------------
 
     def judge(self, error: RemoteRuntimeError | None, deadline: Deadline) -> None:
@@ -214,9 +208,11 @@ class Access:
         if error is None:
             if not self._settled:
                 self._tell_limit()
-            self._settled, self._facts, self._failures = True, "remembered", 0
+            self._settled, self._facts, self._failures, self._told_end = True, "remembered", 0, False
             self._asked_at = -float("inf")  # the next outage is another one
             return
+        if error.on_the_way and isinstance(error, (HostKeyError, AuthenticationFailed)):
+            raise error
         if self._facts == "remembered":
             self._facts = "doubted"
             if not self._settled or isinstance(error, (HostKeyError, AuthenticationFailed)):
@@ -247,18 +243,46 @@ class Access:
         if vm and vouching.publishes(vm) and self._failures > 1:
             with suppress(RemoteRuntimeError), self._means.open() as cloud:
                 vouching.tell_console(cloud, vm, deadline, self._tell)
+                if self._prepared:
+                    vouching.tell_preparation(cloud, vm, deadline, self._tell)
                 vouching.await_sshable(cloud, vm, deadline.sooner(pause))
         else:
             rest(pause, deadline)
-        if self._failures % LOOK_AGAIN_FAILURES == 0:
-            self._facts = "doubted"  # it may have been stopped while it was booting
+        if time.monotonic() - self._asked_at > LOOK_AGAIN_SECONDS:
+            self._facts = "doubted"
+
+    def release(self, deadline: Deadline) -> None:
+        """Take our key back, if that was asked for.  What hinders that is told, not raised: all else has been done.
+
+        A key of the user's stays, unless it was put there just now.
+        """
+        known, vm, options = self._known, self._vm, self._means.options
+        absent = vm is None and (known is None or known.key_until <= time.time())
+        if not options.remove_key or absent or (options.key and self._key_added_at < 0):
+            return
+        try:
+            with self._means.open() as cloud, step(self._on_event, "key", f"Removing our key from {self._name}"):
+                vm = fetch(cloud, vm.zone if vm else known.zone if known else "", self._name, deadline)
+                if vm:
+                    public = login.public_line(options.key) if options.key else login.own_key(self._means.memory.key)
+                    login.withdraw(cloud, vm, known.user if known else options.user, public, deadline)
+            self._vm = None
+            if known:
+                self._known = replace(known, key_until=0.0)  # the next login asks for it again
+                self._means.memory.save(self._name, self._known)
+        except RemoteRuntimeError as error:
+            end = time.strftime("%Y-%m-%d %H:%M", time.localtime(time.time() + login.KEY_SECONDS))
+            text = f"Our key may still be on {self._name}, until {end} at the latest: {error.message}. {error.hint}"
+            self._on_event(Notice("key_left", text, "warning"))
 
     def _diagnosed(self, error: RemoteRuntimeError) -> RemoteRuntimeError:
-        """The error with what the firewall says of it.  What can't be learnt is left out."""
-        if not isinstance(error, NetworkError) or error.code not in ("unreachable", "timeout") or not self._known:
-            return error
+        """The error with what the firewall, or the route, says of it.  What can't be learnt is left out."""
+        if isinstance(error, HostKeyError) and self._known and self._known.route == "internal":
+            hint = f"{error.hint}\nIn the network that you are in, {self._known.address} may be another machine's."
+            return HostKeyError(error.message, hint=hint, code=error.code)
         vm, rules = self._vm, None
-        if vm is None:
+        mute = isinstance(error, NetworkError) and error.code in ("unreachable", "timeout") and not error.on_the_way
+        if not mute or not self._known or vm is None:
             return error
         with suppress(RemoteRuntimeError), self._means.open() as cloud:
             pages = cloud.pages("firewalls", "list", Deadline(FIREWALL_SECONDS))
@@ -287,22 +311,3 @@ class Access:
     def _tell(self, line: str) -> None:
         """What the machine says while it is waited for."""
         self._on_event(StepProgress("ssh", line))
-
-
-def _dial_hastily(address: str, deadline: Deadline) -> socket.socket:
-    from remote_runtime.ssh.dial import tcp
-
-    return tcp(address, reach.SSH_PORT, deadline.sooner(HASTY_SECONDS))
-
-
-def _dial_iap(means: Means, known: Known, name: str, deadline: Deadline) -> socket.socket:
-    """A socket through IAP's relay."""
-    from remote_runtime.providers.gce.iap import dial
-
-    def token() -> str:
-        with means.open() as cloud:
-            return cloud.token()
-
-    return dial(
-        project=known.project, zone=known.zone, instance=name, port=reach.SSH_PORT, token=token, deadline=deadline
-    )

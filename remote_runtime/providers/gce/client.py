@@ -6,11 +6,13 @@ calls give their operation at once, since the library's own waiting would ask Go
 
 from __future__ import annotations
 
+import gc
 import json
 import threading
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -42,6 +44,22 @@ _RESOURCES = {
 """The field of the request that holds the body, and its type."""
 
 _CHANGES = ("delete", "insert", "reset", "resume", "set_disk_auto_delete", "set_metadata", "start", "stop", "suspend")
+_DOING = {
+    "aggregated_list": "listing the VMs of",
+    "delete": "deleting",
+    "get": "looking for",
+    "get_from_family": "looking for the image family",
+    "get_guest_attributes": "reading the guest attributes of",
+    "get_serial_port_output": "reading the console of",
+    "insert": "making",
+    "reset": "resetting",
+    "resume": "resuming",
+    "set_disk_auto_delete": "keeping a disk of",
+    "set_metadata": "changing the metadata of",
+    "start": "starting",
+    "stop": "stopping",
+    "suspend": "suspending",
+}
 _PERMISSIONS = {"aggregated_list": "list", "insert": "create", "wait": "get"}
 
 
@@ -55,6 +73,7 @@ class Cloud:
         self.project = project
         self.account = identity.account or properties.account
         self._identity = identity
+        self._login = identity.login
         self._endpoint = endpoints.compute_endpoint(properties.compute_url)
         self._oslogin = endpoints.oslogin_endpoint(properties.oslogin_url)
         self._clients: dict[str, Any] = {}
@@ -74,7 +93,7 @@ class Cloud:
         if body is not None:
             field, kind = _RESOURCES[service, method]
             request[field] = getattr(_library(), kind).from_json(json.dumps(body))
-        task = self._task(service, method, where)
+        task = self._task(service, method, {**(body or {}), **where})
         return self._persist(task, deadline, lambda seconds: self._once(service, method, seconds, request))
 
     def pages(self, service: str, method: str, deadline: Deadline, **where: Any) -> Iterator[dict[str, Any]]:
@@ -181,14 +200,13 @@ class Cloud:
     # -- all attempts -------------------------------------------------------------------------------------------------
 
     def _task(self, service: str, method: str, where: Mapping[str, Any]) -> Task:
-        what = where.get("instance") or where.get("operation") or where.get("family") or self.project
-        words = method.replace("_", " ")
-        kind = service.replace("_", " ")
+        what = where.get("instance") or where.get("family") or where.get("name") or self.project
+        doing = _DOING.get(method) or f"in the call {method.replace('_', ' ')} of {service.replace('_', ' ')} for"
         group, _, tail = service.partition("_")
         verb, _, rest = method.partition("_")
         action = _PERMISSIONS.get(method) or verb + "".join(part.capitalize() for part in rest.split("_") if part)
         permission = f"compute.{group}{tail.capitalize()}.{action}"
-        return Task(f"in the call {kind} {words} for {what}", permission, self.project, self.account)
+        return Task(f"{doing} {what}", permission, self.project, self.account)
 
     def _persist(self, task: Task, deadline: Deadline, once: Any) -> dict[str, Any]:
         for pause in (*PAUSES, None):
@@ -199,6 +217,7 @@ class Cloud:
                 if deadline.expired:
                     raise timed_out(task.doing, deadline.seconds) from refused
                 if pause is None or not refused.fault.transient:
+                    task = replace(task, login=self._login)
                     raise failures.explained(refused.fault, task) from refused.__cause__
             deadline.sooner(pause).wait(threading.Event())
         raise AssertionError("unreachable: the last attempt returns or raises")
@@ -221,9 +240,20 @@ class _Refused(Exception):
 
 
 def _library() -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pythons that the library is going to leave behind
-        from google.cloud import compute_v1
+    """The library.
+
+    At the first time it makes thousands of classes, all of them to stay: if the collector looked at them again and
+    again meanwhile, that would take half as long again.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Pythons that the library is going to leave behind
+            from google.cloud import compute_v1
+    finally:
+        if collects:
+            gc.enable()
     return compute_v1
 
 
@@ -239,14 +269,22 @@ def _translated(once: Any, seconds: float) -> Any:
     except google.api_core.exceptions.GoogleAPICallError as error:
         raise _Refused(failures.read_answer(int(error.code or 0), _payload(error))) from error
     except google.auth.exceptions.TransportError as error:
-        raise _Refused(Fault(0)) from error
+        raise _Refused(_unanswered(error)) from error
     except google.auth.exceptions.GoogleAuthError as error:  # expired, revoked, or none where some are wanted
         raise _Refused(Fault(401)) from error
     except (
         requests.exceptions.RequestException,
         google.protobuf.json_format.ParseError,
     ) as error:  # no answer, or none that can be read
-        raise _Refused(Fault(0)) from error  # no answer, or none that can be read
+        raise _Refused(_unanswered(error)) from error
+
+
+def _unanswered(error: BaseException) -> Fault:
+    """The fault when no answer came; what google.auth raises has its cause among its arguments."""
+    import requests.exceptions
+
+    untrusted = any(isinstance(one, requests.exceptions.SSLError) for one in (error, *error.args))
+    return Fault(0, (failures.UNTRUSTED,) if untrusted else ())
 
 
 def _as_json(message: Any) -> dict[str, Any]:

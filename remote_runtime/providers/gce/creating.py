@@ -11,7 +11,7 @@ from typing import Any
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, RemoteRuntimeError, UsageError
 from remote_runtime.events import EventSink, Notice
-from remote_runtime.providers.gce import images, spec
+from remote_runtime.providers.gce import images, operations, spec
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.failures import CloudError
 from remote_runtime.providers.gce.finding import Vm
@@ -22,8 +22,6 @@ REQUEST_KEY = "remote-runtime-request"
 """The metadata entry that tells which attempt of ours made a VM."""
 
 SWEEP_SECONDS = 20.0
-AGAIN_SECONDS = 15.0
-"""Between two walks through all zones when they are sold out."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +130,7 @@ def create(
         if not (until_up and sold_out):
             raise _nowhere(order.wanted.name, problems)
         say("Every zone is sold out: trying again")
-        rest(AGAIN_SECONDS, deadline)
+        rest(operations.AGAIN_SECONDS, deadline)
         deadline.check(f"looking for a zone that has a machine for {order.wanted.name}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -20,11 +21,15 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 @dataclass(frozen=True)
 class Identity:
-    """Credentials of google.auth, with the project and the account that they name; empty if they name none."""
+    """Credentials of google.auth, with the project and the account that they name; empty if they name none.
+
+    ``login`` is the command that renews them.
+    """
 
     credentials: Any = field(repr=False)
     project: str = ""
     account: str = ""
+    login: str = LOGIN
 
 
 def load(properties: Properties) -> Identity:
@@ -37,7 +42,8 @@ def load(properties: Properties) -> Identity:
 
         return Identity(AnonymousCredentials())
     if properties.token_file:
-        return Identity(_token_from(Path(properties.token_file)), account=properties.account)
+        path = Path(properties.token_file)
+        return Identity(_token_from(path), account=properties.account, login=_writes_token(path))
     import google.auth
     import google.auth.exceptions
 
@@ -105,6 +111,10 @@ def _token_from(path: Path) -> Any:
     return Credentials(None, refresh_handler=read_again)
 
 
+def _writes_token(path: Path) -> str:
+    return f"gcloud auth print-access-token >{shlex.quote(str(path))}"
+
+
 def _soon() -> datetime:
     """When a token of which nothing is known is asked for again; google.auth computes in UTC without saying so."""
     return datetime.now(timezone.utc).replace(tzinfo=None) + timedelta(minutes=UNKNOWN_MINUTES)
@@ -122,7 +132,7 @@ def _read(path: Path) -> str:
     if not text or not text.isprintable() or " " in text:
         raise InstanceError(
             f"There is no access token in {path}",
-            hint=f"Write one there: gcloud auth print-access-token >{path}",
+            hint=f"Write one there: {_writes_token(path)}",
             code="credentials_unreadable",
         )
     return text

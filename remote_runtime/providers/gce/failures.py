@@ -14,6 +14,8 @@ from remote_runtime.text import printable
 
 LOGIN = "gcloud auth application-default login"
 SOLD_OUT = ("ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED", "STOCKOUT")
+UNTRUSTED = "certificate_untrusted"
+"""The reason, of our own, in the fault when nobody vouches for the certificate of what answers in Google's place."""
 _QUOTA = ("QUOTA_EXCEEDED", "quotaExceeded", "QUOTA_LIMIT_EXCEEDED")
 _BILLING = ("billingNotEnabled", "BILLING_DISABLED", "accountClosed", "PROJECT_BILLING_DISABLED")
 _DISABLED = ("accessNotConfigured", "SERVICE_DISABLED")
@@ -47,7 +49,7 @@ class Fault:
     @property
     def transient(self) -> bool:
         """Whether the same request may go through in a moment."""
-        if self.operation:
+        if self.operation or self.says(UNTRUSTED):
             return False
         return self.status in (0, 429, 500, 502, 503, 504) or self.says(*_RATE)
 
@@ -59,12 +61,16 @@ class Fault:
 
 @dataclass(frozen=True)
 class Task:
-    """What was being done: in words (``"finding trainer"``), the permission that it takes, and where."""
+    """What was being done: in words (``"finding trainer"``), the permission that it takes, and where.
+
+    ``login`` is the command that renews the credentials.
+    """
 
     doing: str
     permission: str
     project: str
     account: str = ""
+    login: str = LOGIN
 
 
 class CloudError(InstanceError):
@@ -118,7 +124,15 @@ def explained(fault: Fault, task: Task) -> CloudError:
     return CloudError(f"{message}{said}", fault=fault, hint=hint, code=code, retryable=retryable)
 
 
-_SELF_EXPLANATORY = ("quota_exceeded", "stock_out", "api_unreachable", "credentials_rejected")
+_SELF_EXPLANATORY = (
+    "api_disabled",
+    "api_unreachable",
+    "billing_disabled",
+    "credentials_rejected",
+    "project_not_found",
+    "quota_exceeded",
+    "stock_out",
+)
 
 _Said = tuple[str, str, str, bool]  # message, hint, code, retryable
 
@@ -150,11 +164,14 @@ def _by_status(fault: Fault, task: Task) -> _Said:
         return f"The machine is busy while {task.doing}", "Try again in a moment.", "instance_busy", True
     if fault.operation:
         return f"Google failed in {task.doing}", "Try again, or see what it says.", "operation_failed", False
+    if fault.says(UNTRUSTED):
+        hint = "If a proxy of your network stands between, name its certificate authority in SSL_CERT_FILE."
+        return f"The certificate of Google's API is not trusted, {task.doing}", hint, UNTRUSTED, False
     if fault.status == 0:
         hint = "Check that this computer is online; behind a proxy set HTTPS_PROXY."
         return f"Google's API can't be reached, {task.doing}", hint, "api_unreachable", True
     if fault.status == 401:
-        return "Google does not accept the credentials", f"Log in again: {LOGIN}", "credentials_rejected", False
+        return "Google does not accept the credentials", f"Log in again: {task.login}", "credentials_rejected", False
     if fault.status == 403:
         return _forbidden(fault, task)
     if fault.status == 404:
@@ -179,7 +196,7 @@ def _forbidden(fault: Fault, task: Task) -> _Said:
         f"Somebody who may has to grant it: gcloud projects add-iam-policy-binding {task.project} "
         f"--member={member} --role={_role(permission)}"
     )
-    message = f"The permission {permission} is missing in the project {task.project}, {task.doing}"
+    message = f"The permission {permission} is missing in the project {task.project} for {task.doing}"
     return message, hint, "permission_denied", False
 
 
@@ -198,7 +215,7 @@ def _quota(fault: Fault, task: Task) -> _Said:
     if facts.get("region"):
         message += f" in {facts['region']}"
     if facts.get("limit"):
-        message += f" (its limit is {facts['limit']})"
+        message += f" (its limit is {facts['limit'].removesuffix('.0')})"
     if not name and fault.message:
         message += f": {fault.message}"
     page = f"https://console.cloud.google.com/iam-admin/quotas?project={task.project}"

@@ -182,10 +182,11 @@ def not_found(name: str, found: Found, *, project: str, zones: Sequence[str]) ->
     """The error for a name that no VM has; with the closest one that a VM has."""
     where = f"in {', '.join(zones)}" if zones else "in any zone"
     close = difflib.get_close_matches(name, [vm.name for vm in found.vms], 1)
+    zone = zones[0] if zones else "ZONE"
     guess = f"Did you mean {close[0]}? " if close and close[0] != name else ""
     return InstanceError(
         f"There is no VM {name} {where} of the project {project}",
-        hint=f"{guess}To make it: remote-runtime connect --create --zone ZONE {name}",
+        hint=f"{guess}To make it: remote-runtime connect --create --zone {zone} {name}",
     )
 
 

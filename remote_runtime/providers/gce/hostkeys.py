@@ -38,17 +38,27 @@ def from_serial_console(answer: Mapping[str, Any]) -> tuple[str, ...]:
 
 def sshable_since(answer: Mapping[str, Any]) -> float | None:
     """When the guest's agent said that one can log in (seconds since 1970), in the answer for ``guest-agent/``."""
-    for item in (answer.get("queryValue") or {}).get("items", []):
-        if item.get("namespace") == "guest-agent" and item.get("key") == "sshable":
-            with suppress(ValueError):
-                return float(item.get("value", ""))
+    with suppress(ValueError):
+        return float(_attribute(answer, "guest-agent", "sshable"))
     return None
+
+
+def preparation_step(answer: Mapping[str, Any]) -> str:
+    """At which step our startup script is, in the answer for ``remote-runtime/``; empty if it has said nothing."""
+    return _attribute(answer, "remote-runtime", "step")
 
 
 def last_line(answer: Mapping[str, Any]) -> str:
     """The last line on the console that says something."""
     lines = [line.strip() for line in str(answer.get("contents", "")).splitlines()]
     return next((line for line in reversed(lines) if line), "")
+
+
+def _attribute(answer: Mapping[str, Any], namespace: str, key: str) -> str:
+    for item in (answer.get("queryValue") or {}).get("items", []):
+        if item.get("namespace") == namespace and item.get("key") == key:
+            return str(item.get("value", ""))
+    return ""
 
 
 def _readable(lines: list[str]) -> tuple[str, ...]:

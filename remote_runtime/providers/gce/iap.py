@@ -6,7 +6,6 @@ Import this late: it brings a library for WebSockets with it.
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable
 
@@ -30,8 +29,11 @@ def dial(
     token: Callable[[], str],
     deadline: Deadline,
     interface: str = "nic0",
+    endpoint: str = "",
 ) -> Tunnel:
     """A socket that is joined to ``port`` of a VM; whoever has it closes it, which ends the thread behind it.
+
+    ``endpoint`` is the relay's URL, empty for Google's.
 
     ``token`` gives an access token that is good now; when the relay wants another one it is asked again, in that
     thread.  A half-close is not passed on, as the protocol has none: what was written goes out, and reading goes on.
@@ -39,11 +41,10 @@ def dial(
     Raises :class:`UsageError` (``bad_endpoint``), :class:`InstanceError` (``permission_denied``,
     ``credentials_rejected``, ``iap_refused``), :class:`NetworkError` (``unreachable``: the port does not answer,
     ``instance_not_running``, ``certificate_untrusted``, ``tls_failed``, ``connection_lost``, ``iap_failing``,
-    ``iap_protocol``, and those of :func:`remote_runtime.ssh.dial.tcp`), ``TimedOut``, and what ``token`` raises.
+    ``iap_protocol``), ``TimedOut``, what ``token`` raises, and what :func:`iap_tcp.tcp` does.
     """
-    endpoint = protocol.endpoint_from(os.environ.get(protocol.ENDPOINT_VARIABLE, ""))
     target = Target(project, zone, instance, port, interface)
-    pump = Pump(endpoint, target, token)
+    pump = Pump(protocol.endpoint_from(endpoint), target, token)
     try:
         pump.open(deadline.sooner(OPEN_SECONDS))
         return Tunnel(pump)

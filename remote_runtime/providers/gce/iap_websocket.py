@@ -6,12 +6,12 @@ Import this late: it brings its library with it.
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 import ssl
 from collections.abc import Callable
-from contextlib import suppress
+from functools import partial
 from importlib.metadata import version
+from typing import Union
 from urllib.parse import urlsplit
 
 from websockets.client import ClientProtocol
@@ -21,97 +21,22 @@ from websockets.protocol import State
 from websockets.typing import Subprotocol
 from websockets.uri import parse_uri
 
-from remote_runtime._threads import SLICE_SECONDS, Deadline
+from remote_runtime._threads import Deadline
 from remote_runtime.errors import NetworkError
+from remote_runtime.providers.gce import iap_tcp
 from remote_runtime.providers.gce.iap_failures import Ended, untrusted
+from remote_runtime.providers.gce.iap_frames import WHOLE_BINARY, bounds
 from remote_runtime.providers.gce.iap_protocol import ORIGIN, SUBPROTOCOL, Malformed
-from remote_runtime.ssh import dial
+from remote_runtime.providers.gce.iap_tls import Secured, wait
 from remote_runtime.text import printable
 
-READ_BYTES = 256 << 10
-"""How much is read before others get their turn."""
-
-PLAIN_BYTES = 16 << 10
-"""What a record of TLS holds at most."""
+Payload = Union[bytes, bytearray, memoryview]
 
 MESSAGE_BYTES = 1 << 20
 CLOSE_SECONDS = 1.0
 
 _QUIET = logging.getLogger(f"{__name__}.library")
 _QUIET.setLevel(logging.WARNING)  # whatever the application wants: the library logs headers, and with them the token
-
-
-class Secured:
-    """A socket with TLS on it, where reading and writing never wait for each other."""
-
-    def __init__(self, tcp: socket.socket, host: str) -> None:
-        self._tcp = tcp
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = ssl.create_default_context().wrap_bio(self._incoming, self._outgoing, server_hostname=host)
-        self._buffer = memoryview(bytearray(READ_BYTES))
-        self._front = memoryview(b"")
-
-    def fileno(self) -> int:
-        """For selectors."""
-        return self._tcp.fileno()
-
-    @property
-    def has_unsent(self) -> bool:
-        """Whether something waits for room on the line."""
-        return bool(self._front or self._outgoing.pending)
-
-    def handshake(self, deadline: Deadline, doing: str) -> None:
-        """Agree on keys.  Raises :class:`OSError` (:class:`ssl.SSLError` among them) and ``TimedOut``."""
-        while True:
-            try:
-                self._tls.do_handshake()
-                return
-            except ssl.SSLWantReadError:
-                pass
-            finally:
-                self.flush()  # in case of an error too: an alert tells the server why
-            deadline.check(doing)
-            wait(self, deadline, write=self.has_unsent)
-            self._fill()
-
-    def write(self, data: bytes) -> None:
-        """Encrypt it; :meth:`flush` sends it."""
-        view = memoryview(data)
-        while view:
-            view = view[self._tls.write(view) :]
-
-    def flush(self) -> None:
-        """Send what there is room for."""
-        while self.has_unsent:
-            self._front = self._front or memoryview(self._outgoing.read())
-            try:
-                sent = self._tcp.send(self._front)
-            except (BlockingIOError, InterruptedError):
-                return
-            self._front = self._front[sent:]
-
-    def read(self) -> list[bytes]:
-        """What has come, in pieces; an empty one is the end."""
-        self._fill()
-        pieces: list[bytes] = []
-        with suppress(ssl.SSLWantReadError):
-            while not pieces or pieces[-1]:
-                pieces.append(self._tls.read(PLAIN_BYTES))
-        return pieces
-
-    def _fill(self) -> None:
-        try:
-            count = self._tcp.recv_into(self._buffer)
-        except (BlockingIOError, InterruptedError):
-            return
-        if count:
-            self._incoming.write(self._buffer[:count])
-        else:
-            self._incoming.write_eof()
-
-    def close(self) -> None:
-        """Free it."""
-        self._tcp.close()
 
 
 class WebSocket:
@@ -126,7 +51,8 @@ class WebSocket:
         self._line = line
         self._protocol = protocol
         self._queue: list[bytes] = []
-        self._fragments: list[bytes | bytearray | memoryview] = []
+        self._rest = memoryview(b"")  # the beginning of a frame
+        self._fragments: list[Payload] = []
 
     def fileno(self) -> int:
         """For selectors."""
@@ -155,14 +81,28 @@ class WebSocket:
         except OSError:
             self._ended(Ended())
 
-    def read(self) -> list[bytes | bytearray | memoryview]:
-        """The messages that have come."""
-        self._receive()
-        messages = []
-        for event in self._protocol.events_received():
-            message = self._message(event) if isinstance(event, Frame) else None
-            if message is not None:
-                messages.append(message)
+    def read(self) -> list[Payload]:
+        """The messages that have come.
+
+        Nearly all frames are whole messages and taken as they are: the library would copy each several times.  What
+        else comes is the library's to judge.
+        """
+        messages: list[Payload] = []
+        if self.end:
+            return messages
+        data, start = self._line.read(self._rest), 0
+        while not self.end and (found := bounds(data, start)):
+            payload, end = found
+            if end > len(data) and end - payload <= MESSAGE_BYTES:
+                break
+            if data[start] == WHOLE_BINARY and data[start + 1] < 0x80 and end <= len(data) and not self._fragments:
+                messages.append(data[payload:end])
+            else:
+                messages += self._judged(data[start:end])
+            start = end
+        self._rest = data[start:]
+        if self._line.ended:
+            self._ended(Ended())
         return messages
 
     def agree(self, deadline: Deadline) -> None:
@@ -172,9 +112,9 @@ class WebSocket:
             deadline.check("waiting for IAP's relay")
             self.flush()
             self.wait(deadline)
-            self._receive()
-            if self.end:
-                self._protocol.receive_eof()  # an answer may last until then
+            self._receive_agreement()
+            if self._line.ended and self._protocol.state is State.CONNECTING:
+                self._protocol.receive_eof()  # a refusal may last until then
             if self._protocol.handshake_exc:
                 raise self._refusal(self._protocol.handshake_exc)
 
@@ -198,23 +138,24 @@ class WebSocket:
         """Free everything at once."""
         self._line.close()
 
-    def _receive(self) -> None:
-        if self.end:
-            return
-        try:
-            pieces = self._line.read()
-        except OSError:
-            pieces = [b""]
-        for piece in pieces:
-            if not piece:
-                self._ended(Ended())
-                return
-            self._protocol.receive_data(piece)
+    def _receive_agreement(self) -> None:
+        """Hand the server's answer to the library, line by line, and nothing of what comes behind it."""
+        data = bytes(self._line.read(self._rest))
+        while data and self._protocol.state is State.CONNECTING:
+            line, newline, data = data.partition(b"\n")
+            self._protocol.receive_data(line + newline)
+        self._rest = memoryview(data)
+
+    def _judged(self, frame: memoryview) -> list[Payload]:
+        """What the library makes of a frame: messages that are complete with it; it answers some itself."""
+        self._protocol.receive_data(bytes(frame))
+        messages = [self._message(event) for event in self._protocol.events_received() if isinstance(event, Frame)]
         self._collect()
         if self._protocol.parser_exc:
             self._ended(Ended())
+        return [message for message in messages if message is not None]
 
-    def _message(self, frame: Frame) -> bytes | bytearray | memoryview | None:
+    def _message(self, frame: Frame) -> Payload | None:
         """The message that a frame completes, if it does."""
         if frame.opcode is Opcode.CLOSE:
             said = Close.parse(frame.data)
@@ -252,14 +193,13 @@ def open_websocket(url: str, token: Callable[[], str], deadline: Deadline) -> We
     """Open a WebSocket to ``url``; ``token`` is asked for an access token once the server has proved who it is.
 
     Raises :class:`Ended` if the server does not agree, :class:`Malformed` if it is no such server,
-    :class:`NetworkError` (``unknown_host``, ``connection_refused``, ``unreachable``, ``certificate_untrusted``,
-    ``tls_failed``), ``TimedOut``, and what ``token`` raises.
+    :class:`NetworkError` (``certificate_untrusted``, ``tls_failed``), ``TimedOut``, what ``token`` raises, and what
+    :func:`iap_tcp.tcp` does.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    tcp = dial.tcp(host, parts.port or 443, deadline)
+    tcp = iap_tcp.tcp(host, parts.port or 443, deadline)
     try:
-        tcp.setblocking(False)
         line = _secured(tcp, host, deadline)
         protocol = ClientProtocol(
             parse_uri(url), subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=MESSAGE_BYTES, logger=_QUIET
@@ -280,7 +220,7 @@ def open_websocket(url: str, token: Callable[[], str], deadline: Deadline) -> We
 def _secured(tcp: socket.socket, host: str, deadline: Deadline) -> Secured:
     """TLS on it, after the server has shown a certificate for ``host``."""
     try:
-        line = Secured(tcp, host)
+        line = Secured(tcp, partial(ssl.create_default_context().wrap_bio, server_hostname=host))
         line.handshake(deadline, f"agreeing on encryption with {host}")
         return line
     except ssl.SSLCertVerificationError as error:
@@ -291,10 +231,3 @@ def _secured(tcp: socket.socket, host: str, deadline: Deadline) -> Secured:
             hint="Does something on the way stop it: a proxy, a page to log in to the network?",
             code="tls_failed",
         ) from error
-
-
-def wait(source: Secured | WebSocket, deadline: Deadline, *, write: bool) -> None:
-    """Until there is something to read (or room to write), or for a moment."""
-    with selectors.DefaultSelector() as selector:
-        selector.register(source, selectors.EVENT_READ | (selectors.EVENT_WRITE if write else 0))
-        selector.select(deadline.bounded(SLICE_SECONDS))

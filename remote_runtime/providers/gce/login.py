@@ -104,8 +104,14 @@ def uses_oslogin(cloud: Cloud, instance: dict[str, str], deadline: Deadline) -> 
     return oslogin.is_on(instance, metadata.items(project))
 
 
-def withdraw(cloud: Cloud, vm: Vm, user: str, public: str, deadline: Deadline) -> None:
-    """Take our key out of the instance's metadata, if it is there."""
+def withdraw(cloud: Cloud, vm: Vm, user: str | None, public: str, deadline: Deadline) -> None:
+    """Take our key back: out of the instance's metadata, and out of the profile where OS Login is on.
+
+    ``user`` as for :func:`let_in`, or the account that it gave.
+    """
+    user = user or metadata.user_name(None, local_user())
+    if cloud.account and uses_oslogin(cloud, vm.metadata, deadline):
+        _leave_profile(cloud, public, vm.project, deadline)
     for _ in range(CONFLICTS):
         value = vm.metadata.get(metadata.KEYS, "")
         without = metadata.without(value, user, public)
@@ -154,6 +160,22 @@ def _again(cloud: Cloud, vm: Vm, deadline: Deadline) -> Vm:
     return fresh
 
 
+def _leave_profile(cloud: Cloud, public: str, project: str, deadline: Deadline) -> None:
+    """The profile is the person's in all projects; machines that need the key again put it there again."""
+    query = {"projectId": project}
+    profile = cloud.oslogin("GET", f"{_person(cloud)}/loginProfile", deadline, query=query)
+    for name in oslogin.key_names(profile, public):
+        try:
+            cloud.oslogin("DELETE", name, deadline, query={})
+        except CloudError as error:
+            if error.fault.status != 404:  # another process has done it just now, or the first attempt went through
+                raise
+
+
+def _person(cloud: Cloud) -> str:
+    return f"users/{quote(cloud.account, safe='@')}"
+
+
 def _by_oslogin(cloud: Cloud, vm: Vm, public: str, wanted: str | None, now: float, deadline: Deadline) -> Login:
     if not cloud.account:
         raise UsageError(
@@ -161,7 +183,7 @@ def _by_oslogin(cloud: Cloud, vm: Vm, public: str, wanted: str | None, now: floa
             hint="Say it to gcloud: gcloud config set account YOU@EXAMPLE.COM (or set CLOUDSDK_CORE_ACCOUNT).",
             code="account_unknown",
         )
-    who = f"users/{quote(cloud.account, safe='@')}"
+    who = _person(cloud)
     profile = cloud.oslogin("GET", f"{who}/loginProfile", deadline, query={"projectId": vm.project})
     end = oslogin.key_end(profile, public)
     if end is not None and end - now > RENEW_SECONDS and profile.get("posixAccounts"):

@@ -24,6 +24,7 @@ class Known:
 
     ``host_keys`` are pinned for this numeric ``id``, vouched for by ``source``; empty: nothing vouched for them.
     ``key_until``: when our key on it expires; ``stops_at``: when the cloud stops it (0: never).  Seconds since 1970.
+    ``jump``: the jump host by way of which its internal address is reached, as it was named; empty: none.
     """
 
     project: str
@@ -37,6 +38,7 @@ class Known:
     host_keys: tuple[str, ...] = ()
     source: str = ""
     stops_at: float = 0.0
+    jump: str = ""
 
 
 class Memory:

@@ -18,6 +18,9 @@ from remote_runtime.providers.gce.finding import Found, Vm
 POLL_SECONDS = (0.5, 1.0, 1.0, 2.0)
 """Pauses between looks at a VM that is changing its state; the last one goes on."""
 
+AGAIN_SECONDS = 15.0
+"""Between two attempts to get a machine while there is none left."""
+
 Say = Callable[[str], None]
 
 
@@ -55,12 +58,18 @@ def everything(cloud: Cloud, deadline: Deadline, *, name: str = "") -> Found:
     """All VMs of the project, in all zones; those of one name if one is given."""
     only = {"filter": f'name = "{name}"'} if name else {}
     pages = cloud.pages("instances", "aggregated_list", deadline, max_results=500, **only)
-    return finding.joined(finding.read_page(cloud.project, page) for page in pages)
+    try:
+        return finding.joined(finding.read_page(cloud.project, page) for page in pages)
+    except CloudError as error:
+        if error.fault.status != 404:
+            raise
+        raise _no_project(cloud, error) from error
 
 
-def bring_up(cloud: Cloud, vm: Vm, deadline: Deadline, say: Say) -> Vm:
+def bring_up(cloud: Cloud, vm: Vm, deadline: Deadline, say: Say, *, until_up: bool = False) -> Vm:
     """Have it running, whatever its state is; ``say`` hears what is being done about it.
 
+    ``until_up``: while its zone has no such machine left, try again until the deadline.
     Raises :class:`InstanceError` if it vanishes, :class:`CloudError` if it can't be started.
     """
     last = ""
@@ -77,7 +86,14 @@ def bring_up(cloud: Cloud, vm: Vm, deadline: Deadline, say: Say) -> Vm:
             deadline.check(f"waiting for {vm.name}, which is {vm.status.lower()}")
             looks += 1
         else:
-            _start(cloud, vm, step, deadline)
+            try:
+                _start(cloud, vm, step, deadline)
+            except CloudError as error:
+                if not (until_up and error.code == "stock_out"):
+                    raise
+                say(f"{error.message}: trying again")
+                rest(AGAIN_SECONDS, deadline)
+                deadline.check(f"waiting until {vm.zone} has a machine for {vm.name}")
         fresh = fetch(cloud, vm.zone, vm.name, deadline)
         if fresh is None:
             raise InstanceError(f"The VM {vm.name} in {vm.zone} is gone", hint="Somebody deleted it just now.")
@@ -141,8 +157,12 @@ def _check_project(cloud: Cloud, deadline: Deadline) -> None:
     except CloudError as error:
         if error.fault.status != 404:
             return  # unknown, since we may not look: nothing to say
-        message, hint, code, retryable = failures.project_not_found(cloud.project)
-        raise CloudError(message, hint=hint, code=code, retryable=retryable, fault=error.fault) from error
+        raise _no_project(cloud, error) from error
+
+
+def _no_project(cloud: Cloud, error: CloudError) -> CloudError:
+    message, hint, code, retryable = failures.project_not_found(cloud.project)
+    return CloudError(message, hint=hint, code=code, retryable=retryable, fault=error.fault)
 
 
 def _words(vm: Vm, step: str) -> str:

@@ -21,7 +21,8 @@ class GceOptions:
     that order; empty: any.  ``region``: any of its zones, to create in.  ``reach``: over which address; ``auto`` takes
     the external one, else IAP.  ``user``: the account on the machine (None: this computer's user name).
     ``host_key``: the fingerprint (``SHA256:...``) of the one host key to accept.  ``key``: a private key file to use
-    in place of our own, whose public part is beside it.
+    in place of our own, whose public part is beside it.  ``jump``: the SSH server by way of which the internal address
+    is reached, ``[user@]host[:port]`` or an alias of ssh_config.  ``remove_key``: the key is removed again at the end.
 
     ``create``: make the machine like this if there is none.  ``restart``: start it again if it stops while it is
     connected.  ``retry_until_up``: when every zone is sold out, begin anew until the deadline.  ``ask`` may be asked
@@ -36,6 +37,8 @@ class GceOptions:
     user: str | None = None
     host_key: str | None = None
     key: Path | None = None
+    jump: str = ""
+    remove_key: bool = False
     create: GceSpec | None = None
     restart: bool = False
     retry_until_up: bool = False

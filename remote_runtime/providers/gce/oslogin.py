@@ -19,10 +19,16 @@ def is_on(instance: Mapping[str, str], project: Mapping[str, str]) -> bool:
 def key_end(profile: Mapping[str, Any], public: str) -> float | None:
     """Until when the profile holds this key, in seconds since 1970; None: it does not, ``inf``: for ever."""
     for entry in (profile.get("sshPublicKeys") or {}).values():
-        if str(entry.get("key", "")).split()[:2] == public.split()[:2]:
+        if _is_key(entry, public):
             micros = int(entry.get("expirationTimeUsec") or 0)
             return micros / 1e6 if micros else float("inf")
     return None
+
+
+def key_names(profile: Mapping[str, Any], public: str) -> list[str]:
+    """The resources, ``users/EMAIL/sshPublicKeys/FINGERPRINT``, by which the profile holds this key."""
+    entries = (profile.get("sshPublicKeys") or {}).values()
+    return [str(entry["name"]) for entry in entries if _is_key(entry, public) and entry.get("name")]
 
 
 def user_name(profile: Mapping[str, Any], wanted: str | None) -> str:
@@ -42,3 +48,7 @@ def user_name(profile: Mapping[str, Any], wanted: str | None) -> str:
         return str(wanted)
     primary = [str(one["username"]) for one in accounts if one.get("primary")]
     return (primary or names)[0]
+
+
+def _is_key(entry: Mapping[str, Any], public: str) -> bool:
+    return str(entry.get("key", "")).split()[:2] == public.split()[:2]

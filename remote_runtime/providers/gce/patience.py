@@ -17,6 +17,9 @@ KEY_SECONDS = 90.0
 BREATH_SECONDS = 10.0
 """A machine that has been up for long may still be in the middle of something."""
 
+PREPARATION_SECONDS = BOOT_SECONDS
+"""For so long after a start a startup script may not have begun; one that has, the guest itself knows of."""
+
 LASTING = ("certificate_untrusted", "iap_protocol")
 """Codes of failures on the way to the machine that no boot will end."""
 

@@ -38,7 +38,7 @@ def choose_route(vm: Vm, reach: Reach) -> Route | None:
     if reach == "external":
         raise InstanceError(
             f"The VM {vm.name} has no external address",
-            hint="Leave --external-ip out: it is then reached through IAP; or use --internal-ip inside its network.",
+            hint="Reach it through IAP, or by its internal address from inside its network.",
             code="no_external_address",
         )
     return "iap"

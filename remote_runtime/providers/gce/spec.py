@@ -16,6 +16,8 @@ DEFAULT_MACHINE_TYPE = "e2-standard-4"
 DEFAULT_GPU_MACHINE_TYPE = "n1-standard-8"
 TOOL_LABEL, OWNER_LABEL = "created-by", "owner"
 TOOL = "remote-runtime"
+STARTUP_SCRIPT, PREPARED_USER = "startup-script", "remote-runtime-user"
+"""Metadata entries: what Google's agent runs as root at each boot, and for whom our script then starts a server."""
 
 GPU_NAMES = {
     "t4": "nvidia-tesla-t4",
@@ -74,7 +76,8 @@ class GceSpec(InstanceSpec):
     ``machine_type`` and the image (``image``, or the newest of ``image_family``, both of ``image_project``) have
     defaults that depend on ``gpu``.  ``disk_gb``: the boot disk.  ``max_run_seconds``: how long the cloud lets it run,
     None for ever; ``at_end``: what happens then, and to a ``spot`` VM that is preempted.  ``service_account``: None for
-    none.  ``startup_script``: the text of it.  ``labels``, ``tags`` and ``metadata`` are added to ours.
+    none.  ``startup_script``: the text of it; ``prepare``: it is ours, which has Jupyter ready before anybody connects.
+    ``labels``, ``tags`` and ``metadata`` are added to ours.
     """
 
     machine_type: str | None = None
@@ -96,6 +99,7 @@ class GceSpec(InstanceSpec):
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     startup_script: str | None = None
+    prepare: bool = False
     secure_boot: bool = False
 
 
@@ -115,8 +119,13 @@ def check(spec: GceSpec) -> None:
         raise _bad("An image project was named, but no image", "Name the image or its family too.")
     if spec.max_run_seconds is not None and not SHORTEST_RUN_SECONDS <= spec.max_run_seconds <= LONGEST_RUN_SECONDS:
         raise _bad("A VM can't run that long or short", "The limit is between 30 s and 120 days, or none.")
-    if spec.startup_script is not None and "startup-script" in spec.metadata:
+    if spec.startup_script is not None and STARTUP_SCRIPT in spec.metadata:
         raise _bad("The startup script was given twice", "Leave it out of the metadata.")
+    if spec.prepare and (spec.startup_script is not None or STARTUP_SCRIPT in spec.metadata):
+        raise _bad(
+            "A VM has one startup script, and preparing it takes that one",
+            "Put yours into a bucket and name it by --metadata startup-script-url=gs://BUCKET/FILE: both are run then.",
+        )
     for key, value in spec.labels.items():
         if not _LABEL_KEY.fullmatch(key) or not _LABEL_VALUE.fullmatch(value):
             raise _bad(
@@ -192,13 +201,14 @@ def request_body(
         nic["network"] = network if "/" in network else f"global/networks/{network}"
     if spec.external_ip:
         nic["accessConfigs"] = [{"name": "external-nat", "type": "ONE_TO_ONE_NAT"}]
+    labels = {TOOL_LABEL: TOOL, OWNER_LABEL: label_value(owner), **spec.labels}
     body: dict[str, Any] = {
         "name": spec.name,
         "machineType": f"zones/{zone}/machineTypes/{machine_type(spec)}",
-        "disks": [_boot_disk(spec, zone, source_image)],
+        "disks": [_boot_disk(spec, zone, source_image, labels)],
         "networkInterfaces": [nic],
         "scheduling": _scheduling(spec),
-        "labels": {TOOL_LABEL: TOOL, OWNER_LABEL: label_value(owner), **spec.labels},
+        "labels": labels,
         "metadata": {"items": [{"key": key, "value": value} for key, value in _metadata(spec, metadata).items()]},
         "shieldedInstanceConfig": {
             "enableSecureBoot": spec.secure_boot,
@@ -222,7 +232,7 @@ def label_value(text: str) -> str:
     return re.sub(r"[^-_a-z0-9]", "_", text.lower())[:63]
 
 
-def _boot_disk(spec: GceSpec, zone: str, source_image: str) -> dict[str, Any]:
+def _boot_disk(spec: GceSpec, zone: str, source_image: str, labels: Mapping[str, str]) -> dict[str, Any]:
     return {
         "boot": True,
         "autoDelete": True,
@@ -232,6 +242,7 @@ def _boot_disk(spec: GceSpec, zone: str, source_image: str) -> dict[str, Any]:
             "sourceImage": source_image,
             "diskSizeGb": str(spec.disk_gb),
             "diskType": f"zones/{zone}/diskTypes/{spec.disk_type}",
+            "labels": dict(labels),  # a disk may outlive its VM, and costs
         },
     }
 
@@ -251,7 +262,7 @@ def _scheduling(spec: GceSpec) -> dict[str, Any]:
 
 
 def _metadata(spec: GceSpec, ours: Mapping[str, str]) -> dict[str, str]:
-    script = {} if spec.startup_script is None else {"startup-script": spec.startup_script}
+    script = {} if spec.startup_script is None else {STARTUP_SCRIPT: spec.startup_script}
     merged = {"enable-guest-attributes": "TRUE", **script, **spec.metadata}
     for key, value in ours.items():  # keys are lines: the user's stay beside ours
         merged[key] = f"{merged[key]}\n{value}" if key == "ssh-keys" and key in merged else value

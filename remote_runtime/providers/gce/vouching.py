@@ -67,6 +67,14 @@ def tell_console(cloud: Cloud, vm: Vm, deadline: Deadline, tell: Callable[[str],
         tell(printable(line, LINE_LENGTH))
 
 
+def tell_preparation(cloud: Cloud, vm: Vm, deadline: Deadline, tell: Callable[[str], None]) -> None:
+    """Let ``tell`` hear at which step the startup script of ours is, if it has said so."""
+    answer = _or_nothing(cloud, vm, deadline, "get_guest_attributes", query_path="remote-runtime/")
+    step = hostkeys.preparation_step(answer)
+    if step:
+        tell(printable(f"Preparing the VM: {step}", LINE_LENGTH))
+
+
 def _may_yet_publish(vm: Vm, now: float) -> bool:
     """Whether host keys may yet appear: at its first start, if the guest was told to publish them."""
     return publishes(vm) and (vm.created is None or now - vm.created < HOST_KEYS_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,10 @@ from tests.gce.cloud import agent, oslogin
 if TYPE_CHECKING:
     from tests.gce.cloud.vm import Vm
     from tests.gce.cloud.world import World
+
+
+FIRST_NUMBER = 64200
+"""The uid of the first account that is not root's."""
 
 
 class Accounts:
@@ -41,9 +46,11 @@ class Accounts:
 
     def _set_keys(self, user: str, lines: tuple[str, ...]) -> None:
         passwd = self._root / "etc" / "passwd"
-        if f"\n{user}:" not in "\n" + passwd.read_text():
-            with passwd.open("a") as file:
-                file.write(f"{user}:x:0:0::/home/{user}:/bin/bash\n")
+        known = passwd.read_text()
+        if f"\n{user}:" not in "\n" + known:
+            number = FIRST_NUMBER + known.count("\n") if self._world.own_rights else 0
+            known = f"{known}{user}:x:{number}:{number}::/home/{user}:/bin/bash\n"
+            passwd.write_text(known)
         home = self._root / "home" / user
         home.mkdir(mode=0o755, exist_ok=True)
         directory = home / ".ssh"
@@ -56,3 +63,6 @@ class Accounts:
             file_name.chmod(0o600)
         else:
             file_name.unlink(missing_ok=True)
+        number = next(int(line.split(":")[2]) for line in known.splitlines() if line.startswith(f"{user}:"))
+        for path in (home, directory, *directory.iterdir()):
+            os.chown(path, number, number)

@@ -27,8 +27,10 @@ class Cloud:
     ``directory`` (it must exist) holds its VMs' disks.  With ``boots`` VMs have an SSH server at port 22 of their
     address, which needs root (:func:`unavailable` says why not).  ``operation_seconds`` is what each operation takes.
     ``own_network``: each VM has a loopback of its own and reaches the metadata server only; else it has this machine's.
+    ``own_rights``: its accounts are users like any other; else they are further names of root.
     ``has_agent``: what Google's guest agent does is done; else nobody makes accounts, or tells host keys.
-    ``guest_environment`` is what sshd sets for every login (a PATH with a Jupyter, say).
+    ``guest_environment`` is what sshd sets for every login (a PATH with a Jupyter, say).  ``links`` are symbolic links
+    that every fresh disk has, by their places, which have to be in directories that this machine has.
     """
 
     def __init__(
@@ -39,12 +41,16 @@ class Cloud:
         boots: bool = True,
         operation_seconds: float = 0.05,
         own_network: bool = True,
+        own_rights: bool = False,
         has_agent: bool = True,
         guest_environment: Mapping[str, str] | None = None,
+        links: Mapping[str, Path] | None = None,
     ) -> None:
         self.world = World(directory, project=project, boots=boots, operation_seconds=operation_seconds)
         self.world.own_network = own_network
+        self.world.own_rights = own_rights
         self.world.has_agent = has_agent
+        self.world.links = dict(links or {})
         self.world.guest_environment = dict(guest_environment or {})
         self._service = Service(self.world)
         with ExitStack() as opened:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, Union
 
@@ -60,8 +60,15 @@ class OperationFails:
         }
 
 
-Fault = Union[Refuse, Drop, Late, Slow, OperationFails]
-Kind = TypeVar("Kind", Refuse, Drop, Late, Slow, OperationFails)
+@dataclass(frozen=True)
+class Meanwhile:
+    """Right after the request was done, something happens in the cloud; the world's lock is held."""
+
+    happen: Callable[[], None]
+
+
+Fault = Union[Refuse, Drop, Late, Slow, OperationFails, Meanwhile]
+Kind = TypeVar("Kind", Refuse, Drop, Late, Slow, OperationFails, Meanwhile)
 
 
 def stock_out(project: str, zone: str, *, vm_type: str = "n1-standard-4") -> OperationFails:

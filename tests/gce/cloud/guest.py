@@ -224,6 +224,7 @@ class Guest:
                 (ssh / f"ssh_host_{kind}_key.pub").write_text(f"{line} root@{self._vm.name}\n")
             shutil.copy("/etc/passwd", etc / "passwd")
             (etc / "machine-id").write_text(f"{int(self._vm.id):032x}\n")
+            self._fill_disk()
         metadata = self._vm.internal_address if not self._world.own_network else "169.254.169.254"
         (etc / "hosts").write_text(
             f"127.0.0.1 localhost\n{self._vm.internal_address} {self._vm.name}\n"
@@ -231,6 +232,16 @@ class Guest:
         )
         (ssh / "sshd_config").write_text("".join(f"{line}\n" for line in self._sshd_options()))
         return [path.read_text() for path in sorted(ssh.glob("ssh_host_*_key.pub"))]
+
+    def _fill_disk(self) -> None:
+        """What the image brings along, besides what this machine has."""
+        upper = self._disk / "upper"
+        if self._world.own_rights:
+            (upper / "root").mkdir(mode=0o711)  # our Python may be in there, and is needed by everybody
+        for place, target in self._world.links.items():
+            link = upper / place.lstrip("/")
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(target)
 
     def _sshd_options(self) -> list[str]:
         environment = {"PATH": PATH, **self._world.guest_environment}

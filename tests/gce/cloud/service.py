@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.gce.cloud import instances, operations, oslogin, places, schema  # they register their methods
 from tests.gce.cloud.answers import REGISTER, Request
-from tests.gce.cloud.faults import Drop, Late, Refuse
+from tests.gce.cloud.faults import Drop, Late, Meanwhile, Refuse
 from tests.gce.cloud.refusals import Refused, not_found, unauthenticated
 from tests.gce.cloud.world import World
 
@@ -101,6 +101,7 @@ class Service:
         drop = world.faults.take(request.method, request.zone, Drop)
         if drop and not drop.done:
             return Answered(0, None, dropped=True)
+        late = world.faults.take(request.method, request.zone, Late)
         with world.lock:
             project = request.path.get("project", world.project)
             if project not in (world.project, world.project_number) and not method.name.startswith("image"):
@@ -109,7 +110,9 @@ class Service:
             found = list(api.problems({"$ref": method.response}, result, "answer")) if method.response else []
             world.problems += [f"{method.name}: {problem}" for problem in found]
             text = json.dumps(result)
-        late = world.faults.take(request.method, request.zone, Late)
+            meanwhile = world.faults.take(request.method, request.zone, Meanwhile)
+            if meanwhile:
+                meanwhile.happen()
         if late:
             time.sleep(late.seconds)
         return Answered(200, json.loads(text), dropped=drop is not None)

@@ -69,6 +69,8 @@ class World:
         self.own_network = True
         self.guest_environment: dict[str, str] = {}
         self.has_agent = True
+        self.own_rights = False
+        self.links: dict[str, Path] = {}
         self.agent_seconds = 0.02
         self.boot = Boot()
         self.boots_begun: list[threading.Thread] = []
