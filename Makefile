@@ -5,7 +5,7 @@
 export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PYTHON
 
-.PHONY: help demo demo-stop test unit lint lock slow soak conformance fuzz clean
+.PHONY: help demo demo-stop test unit lint lock slow vm live soak conformance fuzz clean
 
 help:
 	@echo 'make demo       a notebook server in a sandbox on this machine, and a cell run through its URL'
@@ -15,6 +15,8 @@ help:
 	@echo 'make lint       linters only'
 	@echo 'make lock       pin anew what is installed on VMs'
 	@echo 'make slow       the tests that take long, or want a quiet machine'
+	@echo 'make live       a small VM on Google'"'"'s own cloud, made, used and deleted: LIVE_PROJECT=... LIVE_ZONE=...'
+	@echo 'make vm         the startup script on a Debian of its own, under systemd; needs root, and minutes'
 	@echo 'make soak       an hour of cut connections under load; its result is kept in benchmarks/results'
 	@echo 'make conformance  the extension on every Python and Jupyter that it promises to run on'
 	@echo 'make fuzz       ten minutes of messages made up by a fuzzer; what is new stays in tests/jupyter/corpus'
@@ -53,6 +55,14 @@ fuzz:
 slow:
 	@scripts/setup test
 	@.venv/bin/python -m pytest -m slow
+
+live:
+	@scripts/setup test
+	@.venv/bin/python -m pytest -m live -rs tests/gce/live
+
+vm:
+	@scripts/setup test
+	@.venv/bin/python -m pytest -m slow tests/provisioning
 
 soak:
 	@scripts/setup test

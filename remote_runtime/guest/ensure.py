@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import plan, server
+from . import plan, preparation, server
 from .loader import GuestFailure
 from .locks import exclusive
 from .paths import State
@@ -21,6 +21,9 @@ def ensure(request: dict[str, Any], context: Context) -> dict[str, Any]:
     state, wire, deadline = context.state, context.wire, context.deadline
     plan.check_arguments(request["options"].get("jupyter_args", ()))
     state.make()
+    if request.get("await_preparation", True) and not server.alive(state.record()):
+        # Not with the lock held: what prepares the machine may start this user's server, which takes the same lock.
+        preparation.await_end(wire, deadline, expected=request.get("expects_preparation", False))
     with exclusive(state.root, deadline, wire.say):
         wire.keep_secret(state.token())
         record = _settle(request, context)

@@ -55,8 +55,7 @@ def exclusive(state: str, deadline: Deadline, say: Callable[[str], None]) -> Ite
 
     Another holder is waited for no longer than the deadline.
     """
-    path = lock_path(state)
-    handle = _take(path)
+    path, handle = _take(state)
     if handle is None:
         say("Waiting for another connect to this machine to finish")
     while handle is None:
@@ -64,25 +63,29 @@ def exclusive(state: str, deadline: Deadline, say: Callable[[str], None]) -> Ite
             message = "Another connect is still at work on this machine"
             raise GuestFailure("guest_busy", message, "Try again later.", retryable=True)
         time.sleep(deadline.bounded(POLL_SECONDS))
-        handle = _take(path)
+        path, handle = _take(state)
     try:
         yield path
     finally:
         os.close(handle)  # the lock goes with it
 
 
-def _take(path: str) -> int | None:
-    """A handle that holds the lock, or None if somebody else does."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+def _take(state: str) -> tuple[str, int | None]:
+    """The lock file, and a handle that holds the lock: None if somebody else does."""
+    path = lock_path(state)  # each time: who held the lock may have removed even its directory, as an uninstall does
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return path, None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if _same_file(handle, path):
-            return handle
+            return path, handle
     except OSError as error:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             raise
     os.close(handle)
-    return None
+    return path, None
 
 
 def _same_file(handle: int, path: str) -> bool:

@@ -10,8 +10,7 @@ import shutil
 import sys
 import zipfile
 
-from . import plan, probe
-from .config import EXTENSION
+from . import plan, prepared, probe
 from .loader import PACKAGE, GuestFailure, private_directory
 from .wheel import build_wheel, extension_files, unpack
 
@@ -23,12 +22,23 @@ if TYPE_CHECKING:
 
 
 def unpack_extension(context: Context) -> tuple[str, list[str]]:
-    """Put the extension into a directory of its own, named by its content: the directory, and what was new."""
+    """Put the extension into a directory of its own, named by its content: the directory, and what was new.
+
+    Nothing is done where the machine was prepared with the same one.
+    """
     name, content = build_wheel(extension_files())
+    directory = prepared.extension(_key_in(name))
+    if directory:
+        return directory, []
     directory = os.path.join(private_directory(context.state.extensions), _key_in(name))
     installed = [] if os.path.isdir(directory) else [" ".join(name.split("-")[:2])]
     unpack(content, directory)
     return directory, installed
+
+
+def extension_place(key: str, context: Context) -> str:
+    """Where the extension with that key is."""
+    return prepared.extension(key) or os.path.join(context.state.extensions, key)
 
 
 def extension_key() -> str:
@@ -53,19 +63,25 @@ def _key_in(wheel: str) -> str:
 def own_environment(ui: str, upgrade: bool, context: Context) -> tuple[plan.Found, str, list[str]]:
     """An environment of ours with Jupyter: what it has, its key, and what was installed for it.
 
-    One that was built before is used as it is unless an upgrade is asked for.
+    One that was built before is used as it is unless an upgrade is asked for.  The one that a startup script has built
+    for all users is nobody's own: its key is empty.
     """
-    parent = private_directory(context.state.environments)
     current = environment_key(ui, context)
     used = os.path.basename(context.state.record().get("environment", ""))
+    common = "" if used else prepared.environment()
+    if common and (not upgrade or os.path.basename(common) == current):
+        found = probe.ask(python_of(common), context.deadline)
+        if found and serves(found, ui):
+            return found, "", []
+    parent = private_directory(context.state.environments)
     for key in [current] if upgrade or not used else [used, current]:
         found = probe.ask(python_of(os.path.join(parent, key)), context.deadline)
-        if found and _serves(found, ui):
+        if found and serves(found, ui):
             return found, key, []
     directory = os.path.join(parent, current)
-    python = _build(directory, ui, context)
+    python = build(directory, ui, context)
     built = probe.ask(python, context.deadline)
-    if built is None or not _serves(built, ui):
+    if built is None or not serves(built, ui):
         raise GuestFailure(
             "environment_broken", "The environment that was just built does not work: " + directory, retryable=True
         )
@@ -78,7 +94,8 @@ def python_of(environment: str) -> str:
     return os.path.join(environment, "bin", "python")
 
 
-def _serves(found: plan.Found, ui: str) -> bool:
+def serves(found: plan.Found, ui: str) -> bool:
+    """Whether a server with that user interface runs there, and kernels too."""
     return plan.usable(found) and bool(found.ipykernel) and (ui == "none" or bool(found.lab))
 
 
@@ -86,14 +103,14 @@ def environment_key(ui: str, context: Context) -> str:
     """The name of an environment: another lock, interpreter or machine makes another one."""
     digest = hashlib.sha256()
     for name, data in sorted(_own_files(context, PACKAGE + "/").items()):
-        if not name.endswith(".py") and "/%s/" % EXTENSION not in name:  # the locks are what there is besides code
+        if name.endswith(".txt"):  # the locks
             digest.update(name.encode() + b"\0" + data)
     kind = (sys.implementation.cache_tag, platform.system(), platform.machine(), sys.executable, ui)
     digest.update(repr(kind).encode())
     return digest.hexdigest()[:12]
 
 
-def _build(directory: str, ui: str, context: Context) -> str:
+def build(directory: str, ui: str, context: Context) -> str:
     """Build the environment; its interpreter."""
     from .install import InstallError, beside, build_environment
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 TOKEN = re.compile(r"[A-Za-z0-9_-]{16,200}")
 # The fields of server.json.  ``started`` identifies the process beside its pid; ``extension`` and ``environment`` name
-# the directories of ours that it uses (``environment`` is empty if it runs in somebody else's).
+# the directories of ours that it uses (``environment`` is empty if it runs in somebody else's).  ``ended``, if it is
+# there, says that the server was ended with the system.
 RECORD = {
     "pid": int,
     "started": str,

@@ -77,7 +77,8 @@ def _mourn(request: dict[str, Any], context: Context) -> tuple[list[float], list
     """
     state = context.state
     record = state.record()
-    died = bool(record) and not state.stopped and not request["new_token"] and not request["upgrade"]
+    wanted = record.get("ended") or state.stopped or request["new_token"] or request["upgrade"]
+    died = bool(record) and not wanted
     deaths = plan.recent_deaths(record.get("deaths", []), time.time(), died=died, forgiven=request["restart"])
     last_words = context.wire.clean_lines(server.log_tail(state, LAST_LINES), LAST_LINES) if died else []
     if plan.keeps_dying(deaths) and not request["restart"]:
@@ -187,7 +188,7 @@ def _start_on(
     )
     text = config.render(
         traits,
-        extension=os.path.join(state.extensions, record["extension"]),
+        extension=parts.extension_place(record["extension"], context),
         token_file=state.token_file,
         home=state.home,
         restore={"JUPYTER_CONFIG_PATH": context.environ.get("JUPYTER_CONFIG_PATH")},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -55,6 +56,20 @@ def test_the_second_waits_for_the_first_and_says_so(tmp_path: Path, other: subpr
         assert other.wait(5) == 0
     timer.join()
     assert said == ["Waiting for another connect to this machine to finish"]
+
+
+def test_holder_that_removes_the_lock_and_its_place_lets_the_next_in(
+    tmp_path: Path, other: subprocess.Popen[bytes], places: list[str]
+) -> None:
+    """As an uninstall does."""
+
+    def say(text: str) -> None:
+        shutil.rmtree(places[0])
+
+    with locks.exclusive(str(tmp_path), Deadline(10), say) as lock:
+        assert Path(lock).parent == Path(places[0])
+    other.stdin.close()  # type: ignore[union-attr]
+    assert other.wait(5) == 0
 
 
 def test_the_wait_ends_at_the_deadline(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:

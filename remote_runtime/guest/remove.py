@@ -1,0 +1,72 @@
+"""Leaving a prepared machine as it was: every user's server and state, and all that the startup script made."""
+
+from __future__ import annotations
+
+import glob
+import os
+import pwd
+
+from . import console, system
+from .attributes import Metadata
+from .loader import STATE, GuestFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .console import Console
+    from .context import Context
+
+ATTRIBUTES = ("step", "state")
+USER_SECONDS = 60.0
+HINT = (
+    "Remove the startup-script from the VM's metadata too, or the next boot brings all of it back "
+    "(gcloud compute instances remove-metadata VM --keys=startup-script). Python, if it was missing, stays."
+)
+
+
+def remove(context: Context, wire: Console, _: list[str]) -> int:
+    """Remove everything; 1 if something had to stay."""
+    if os.geteuid() != 0:
+        console.write(2, "remote-runtime: this needs root: sudo " + system.UNINSTALL)
+        return 1
+    status = 0
+    if system.has_systemd():
+        for unit in system.wanted_units():
+            system.command(["systemctl", "disable", unit], context.deadline, must=False)
+        system.command(["systemctl", "stop", "remote-runtime@*.service"], context.deadline, must=False)
+    for account in _users():
+        try:
+            system.run_as(account, ["forget"], context.deadline.sooner(USER_SECONDS))
+            console.write(1, "removed the server of %s, with its token and settings" % account.pw_name)
+        except GuestFailure as failure:
+            wire.error(failure)
+            status = 1
+    for path in system.remove_files():
+        console.write(1, "removed " + path)
+    if system.has_systemd():
+        system.command(["systemctl", "daemon-reload"], context.deadline, must=False)
+        system.command(["systemctl", "reset-failed", "remote-runtime@*.service"], context.deadline, must=False)
+    metadata = Metadata()
+    for key in ATTRIBUTES:
+        metadata.withdraw(key)
+    console.write(1, HINT)
+    return status
+
+
+def _users() -> list[pwd.struct_passwd]:
+    """Who has state of ours, and where.
+
+    Under OS Login an account may be known only while its user is logged in: then the home's owner tells.
+    """
+    homes = {account.pw_dir: account for account in pwd.getpwall()}
+    found = []
+    for home in sorted({*homes, *glob.glob("/home/*")}):
+        state = os.path.join(home, STATE)
+        if not os.path.isdir(state) or os.path.islink(state):
+            continue
+        owner = os.lstat(home)
+        account = homes.get(home)
+        if account is None or account.pw_uid != owner.st_uid:
+            name = str(owner.st_uid) if account is None else account.pw_name
+            account = pwd.struct_passwd((name, "x", owner.st_uid, owner.st_gid, "", home, "/bin/sh"))
+        found.append(account)
+    return found

@@ -1,0 +1,183 @@
+"""What a prepared machine has outside ``/opt/remote-runtime``, and how it gets there and goes.
+
+Everything is written beside its place and renamed: who kills us leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import os
+import pkgutil
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+
+from . import prepared
+from .clock import Deadline
+from .loader import PREPARED, GuestFailure
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pwd import struct_passwd
+    from typing import Sequence
+
+UNITS = "/etc/systemd/system"
+UNIT = UNITS + "/remote-runtime@.service"
+WANTED = UNITS + "/multi-user.target.wants"
+PROFILE = "/etc/profile.d/remote-runtime.sh"
+URL_COMMAND = "/usr/local/bin/remote-runtime-url"
+UNINSTALL = PREPARED + "/uninstall"
+RUN_DIRECTORY = "/run/remote-runtime"
+CLOUD_INITS = "/var/lib/cloud/scripts/per-boot/remote-runtime"  # the startup script, where it came as user data
+LOGS = ("/var/log/remote-runtime.log", "/var/log/remote-runtime.log.1")
+# The files, by their source in this program; what has a command's mode is one.
+FILES = {
+    "remote-runtime@.service": (UNIT, 0o644),
+    "profile.sh": (PROFILE, 0o644),
+    "url.sh": (URL_COMMAND, 0o755),
+    "uninstall.sh": (UNINSTALL, 0o755),
+}
+LAUNCHER = """#!{python} -ISB
+# Starts the program that the startup script of remote-runtime brought last.
+import sys
+
+sys.path.insert(0, {program!r})
+from remote_runtime_guest.local import main
+
+sys.exit(main(sys.argv[1:], {program!r}))
+"""
+UNFINISHED = ".new"
+COMMAND_SECONDS = 30.0
+
+
+def write(path: str, content: bytes, mode: int) -> bool:
+    """Make the file, and the directory that it is in, hold this; whether it was different."""
+    with suppress(OSError), open(path, "rb") as file:
+        if file.read() == content and os.fstat(file.fileno()).st_mode & 0o7777 == mode:
+            return False
+    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+    # One name for all times, since one preparation runs at a time: nothing is left of those that were killed.
+    with open(os.open(path + UNFINISHED, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, mode), "wb") as out:
+        os.fchmod(out.fileno(), mode)
+        out.write(content)
+    os.replace(path + UNFINISHED, path)
+    return True
+
+
+def place_files(program: str) -> None:
+    """Write everything but the parts that servers use."""
+    launcher = LAUNCHER.format(python=sys.executable, program=program)
+    write(prepared.RUN, launcher.encode(), 0o755)
+    changed = False
+    for source, (path, mode) in FILES.items():
+        content = pkgutil.get_data(__package__ or "", "files/" + source)
+        if content is None:
+            raise FileNotFoundError(source)
+        changed = write(path, content, mode) or changed
+    if changed and has_systemd():
+        command(["systemctl", "daemon-reload"], Deadline(COMMAND_SECONDS))
+
+
+def has_systemd() -> bool:
+    """Whether systemd runs this machine."""
+    return os.path.isdir("/run/systemd/system")
+
+
+def unit_of(user: str) -> str:
+    """The name of that user's unit."""
+    return "remote-runtime@%s.service" % user
+
+
+def wanted_units() -> list[str]:
+    """The units of ours that start with the system."""
+    try:
+        return sorted(name for name in os.listdir(WANTED) if name.startswith("remote-runtime@"))
+    except FileNotFoundError:
+        return []
+
+
+def start_server(account: struct_passwd, deadline: Deadline) -> None:
+    """Make the user's server run now, and from every boot on where systemd is.  GuestFailure if it does not."""
+    if has_systemd():
+        unit = unit_of(account.pw_name)
+        for other in wanted_units():
+            if other != unit:
+                command(["systemctl", "disable", other], deadline.sooner(COMMAND_SECONDS))
+        command(["systemctl", "enable", unit], deadline.sooner(COMMAND_SECONDS))
+        command(["systemctl", "reset-failed", unit], deadline.sooner(COMMAND_SECONDS), must=False)
+        command(["systemctl", "start", unit], deadline)
+    else:
+        run_as(account, ["start", "--now"], deadline)
+
+
+def run_as(account: struct_passwd, arguments: Sequence[str], deadline: Deadline) -> None:
+    """Run a verb of this program as that user, in an environment as after a login."""
+    environ = {
+        "HOME": account.pw_dir,
+        "USER": account.pw_name,
+        "LOGNAME": account.pw_name,
+        "SHELL": account.pw_shell or "/bin/sh",
+        "PATH": os.environ.get("PATH", os.defpath),
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+    }
+    changing = ["setpriv", "--reuid=%d" % account.pw_uid, "--regid=%d" % account.pw_gid]
+    groups = "--init-groups" if _known(account.pw_name) else "--clear-groups"
+    command([*changing, groups, prepared.RUN, *arguments], deadline, environ=environ, cwd=account.pw_dir)
+
+
+def _known(name: str) -> bool:
+    import pwd
+
+    try:
+        return bool(pwd.getpwnam(name))
+    except KeyError:
+        return False
+
+
+def command(
+    argv: Sequence[str],
+    deadline: Deadline,
+    *,
+    must: bool = True,
+    environ: dict[str, str] | None = None,
+    cwd: str = "/",
+) -> None:
+    """Run it; GuestFailure with its last lines if it fails, unless it need not succeed."""
+    text, log = "", []
+    try:
+        done = subprocess.run(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environ,
+            cwd=cwd,
+            timeout=max(1.0, deadline.left()),
+            check=False,
+        )
+        text = "ended with status %d" % done.returncode if done.returncode else ""
+        log = done.stdout.decode("utf-8", "replace").splitlines()
+    except subprocess.TimeoutExpired:
+        text = "did not end in time"
+    except OSError as error:
+        text = "could not be started: %s" % error
+    if text and must:
+        shown = "%s %s" % (os.path.basename(argv[0]), text)
+        raise GuestFailure("command_failed", shown, log=log)
+
+
+def remove_files() -> list[str]:
+    """Remove all that this program has placed on the machine; the paths that there were."""
+    wanted = [os.path.join(WANTED, name) for name in wanted_units()]
+    placed = [path for path, _ in FILES.values()]
+    unfinished = [path + UNFINISHED for path in placed]
+    gone = []
+    for path in [*wanted, *placed, *unfinished, *LOGS, CLOUD_INITS, RUN_DIRECTORY, PREPARED]:
+        if os.path.islink(path) or os.path.isfile(path):
+            os.unlink(path)
+        elif os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            continue
+        gone.append(path)
+    return gone

@@ -1,0 +1,124 @@
+#!/bin/sh
+# remote-runtime startup-script @VERSION@
+#
+# Prepares this machine for `remote-runtime connect`: a Jupyter server, and what it needs, for every user.  Runs as root
+# at every boot; what is there already is not done again.  What it does is in /var/log/remote-runtime.log.
+# To remove all of it: sudo /opt/remote-runtime/uninstall
+set -eu
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C
+umask 022
+cd /
+
+user=@USER@
+sha256=@SHA256@
+place=/opt/remote-runtime
+program=$place/guest/guest-$sha256.pyz
+log=/var/log/remote-runtime.log
+state=/run/remote-runtime
+attributes=http://metadata.google.internal/computeMetadata/v1/instance/guest-attributes/remote-runtime
+lock_seconds=900 # for another run of this script, or another user of apt, to end
+
+[ "$(id -u)" -eq 0 ] || {
+    echo 'remote-runtime: the startup script has to run as root' >&2
+    exit 1
+}
+mkdir -p "$state" /var/log
+chmod 755 "$state"
+if [ -f "$log" ] && [ "$(wc -c <"$log")" -gt 1000000 ]; then
+    mv -f "$log" "$log.1"
+fi
+(umask 077 && : >>"$log")
+exec 3>&1 >>"$log" 2>&1 9>>"$state/lock"
+echo "== $(date) boot script, program $sha256"
+
+# publish KEY VALUE: as a guest attribute, where there is a metadata server.
+publish() {
+    ! command -v curl >/dev/null 2>&1 ||
+        curl -sf -m 2 -X PUT --data "$2" -H 'Metadata-Flavor: Google' "$attributes/$1" || :
+}
+
+# tell STATE STEP [REASON]: in the state file, which the program writes from its start on.
+tell() {
+    printf '{"state": "%s", "step": "%s", "log": ["%s"], "pid": %d, "started": "", "updated": %d}\n' \
+        "$1" "$2" "${3:-}" $$ "$(date +%s)" >"$state/preparation.json.new"
+    mv -f "$state/preparation.json.new" "$state/preparation.json"
+}
+
+# step TEXT: the next thing is begun.
+step() {
+    now=$1
+    echo "remote-runtime: $now" >&3 || :
+    tell running "$now"
+    publish step "$now"
+    publish state running
+}
+
+# fail REASON
+fail() {
+    echo "remote-runtime: failed: $now: $1"
+    echo "remote-runtime: failed: $now: $1" >&3 || :
+    tell failed "$now" "$1"
+    publish step "$now: $1"
+    publish state failed
+    exit 1
+}
+
+# The last lines of apt's output, without what JSON would take amiss.
+last_words() {
+    tail -n 3 "$state/apt.log" | tr -cs '[:alnum:] .,:/()_\n-' ' ' | tr '\n' ' '
+}
+
+# Debian's own images have python3; this is for those that lack it.  Others may use apt now: the installation of a GPU
+# driver, unattended upgrades.
+install_python() {
+    step 'Installing python3'
+    command -v apt-get >/dev/null 2>&1 || fail 'there is no python3, and no apt-get to install it'
+    end=$(($(date +%s) + lock_seconds))
+    failures=0
+    until {
+        DEBIAN_FRONTEND=noninteractive apt-get -q update &&
+            DEBIAN_FRONTEND=noninteractive apt-get -q install --yes --no-install-recommends python3
+    } >"$state/apt.log" 2>&1 </dev/null 9>&-; do
+        cat "$state/apt.log"
+        if ! grep -Eq 'Could not get lock|Unable to (acquire|lock)|is another process using it' "$state/apt.log"; then
+            failures=$((failures + 1))
+        fi
+        if [ "$failures" -ge 3 ] || [ "$(date +%s)" -ge "$end" ]; then
+            fail "$(last_words)"
+        fi
+        sleep 3
+        tell running "$now" # a sign of life
+    done
+    rm -f "$state/apt.log"
+}
+
+step 'Beginning'
+if ! flock -w "$lock_seconds" 9; then
+    fail 'another run of this script is still at work'
+fi
+command -v python3 >/dev/null 2>&1 || install_python
+python3 -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' 9>&- || fail "$(python3 --version 2>&1) is too old: 3.8 is needed"
+
+verify() {
+    echo "$sha256  $1" | sha256sum -c --status - 2>/dev/null
+}
+
+if ! verify "$program"; then
+    step 'Unpacking the program'
+    mkdir -p "$place/guest"
+    chmod 755 "$place" "$place/guest"
+    base64 -d <<'END' | gzip -dc >"$program.new" || fail 'what this script brings is damaged'
+@PAYLOAD@
+END
+    verify "$program.new" || fail 'what this script brings is damaged'
+    chmod 644 "$program.new"
+    mv -f "$program.new" "$program"
+fi
+# The lock goes with this process, and with it alone.
+exec python3 -I -S -B -c '
+import sys
+program = sys.argv.pop(1)
+sys.path.insert(0, program)
+from remote_runtime_guest.local import main
+sys.exit(main(sys.argv[1:], program))
+' "$program" prepare ${user:+--user "$user"} 1>&3 3>&-

@@ -1,0 +1,164 @@
+"""What a preparation does to the system besides: files that appear whole, the metadata server, lines for people."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from remote_runtime.guest import attributes, local, processes, serve, system
+from remote_runtime.guest.clock import Deadline
+from remote_runtime.guest.console import Console
+from remote_runtime.guest.loader import GuestFailure
+from remote_runtime.guest.prepare import open_to_all
+
+
+def test_a_file_appears_whole_and_once(tmp_path: Path) -> None:
+    path = tmp_path / "made" / "file"
+    assert system.write(str(path), b"one", 0o644)
+    assert not system.write(str(path), b"one", 0o644)
+    assert system.write(str(path), b"one", 0o755)
+    (tmp_path / "made" / "file.new").write_text("of one that was killed")
+    assert system.write(str(path), b"two", 0o755)
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o755
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_link_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "file.new").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match="symbolic links"):
+        system.write(str(tmp_path / "file"), b"one", 0o644)
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_command_that_fails_says_why() -> None:
+    system.command(["true"], Deadline(10))
+    system.command(["false"], Deadline(10), must=False)
+    with pytest.raises(GuestFailure, match="sh ended with status 3") as caught:
+        system.command(["sh", "-c", "echo why; exit 3"], Deadline(10))
+    assert caught.value.log == ["why"]
+    with pytest.raises(GuestFailure, match="could not be started"):
+        system.command(["/nonexistent"], Deadline(10))
+    with pytest.raises(GuestFailure, match="did not end in time"):
+        system.command(["sleep", "60"], Deadline(0.1))
+
+
+def test_all_may_read_and_nobody_write(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir(mode=0o700)
+    for name, mode in (("text", 0o600), ("program", 0o770)):
+        (tmp_path / "d" / name).touch()
+        (tmp_path / "d" / name).chmod(mode)
+    (tmp_path / "d" / "link").symlink_to("/nonexistent")
+    open_to_all(str(tmp_path / "d"))
+    modes = [path.lstat().st_mode & 0o777 for path in (tmp_path / "d", tmp_path / "d/text", tmp_path / "d/program")]
+    assert modes == [0o755, 0o644, 0o755]
+
+
+def test_a_program_is_found_by_where_it_runs_from() -> None:
+    called = Path(os.fsdecode(Path("/proc/self/cmdline").read_bytes().split(b"\0")[0]))
+    if called.is_absolute():
+        assert processes.running_from(str(called.parent))
+    assert not processes.running_from("/nonexistent")
+
+
+# -- lines ------------------------------------------------------------------------------------------------------------
+
+
+def test_lines_are_shown_without_secrets() -> None:
+    shown: list[str] = []
+    wire = Console(shown.append)
+    wire.keep_secret("tiptop")
+    wire.say("It is tiptop from https://user:pass@index/simple")
+    wire.notice("code", "a notice")
+    wire.error(GuestFailure("code", "It failed", "Do that.", log=["last line"]))
+    assert shown == ["It is ... from https://index/simple", "a notice", "It failed", "last line", "Do that."]
+    assert wire.lines == shown
+    assert wire.need("wheels", "/", {}) is None
+
+
+def test_an_unknown_verb_is_a_usage_error(capfd: pytest.CaptureFixture[str]) -> None:
+    assert local.main([], "") == local.main(["ensure"], "") == 2
+    assert "usage: prepare|" in capfd.readouterr().err
+
+
+def test_systemd_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    serve.notify("READY=1")  # nobody is there
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        channel.bind(str(tmp_path / "notify"))
+        channel.settimeout(10)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        serve.notify("READY=1")
+        assert channel.recv(100) == b"READY=1"
+
+
+# -- the metadata server ----------------------------------------------------------------------------------------------
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A metadata server; ``asked`` is what it was asked."""
+
+    asked: ClassVar[list[tuple[str, str, str]]]
+    flavor = "Google"
+
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        assert self.headers["Metadata-Flavor"] == "Google"
+        self.asked.append((self.command, self.path, body))
+        self.send_response(200 if "instance/attributes" not in self.path else 404)
+        self.send_header("Metadata-Flavor", self.flavor)
+        self.end_headers()
+        self.wfile.write(b"ada\n")
+
+    do_GET = do_PUT = do_DELETE = answer
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nobody reads it."""
+
+
+@pytest.fixture
+def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
+    class Own(Answers):
+        asked: ClassVar[list[tuple[str, str, str]]] = []
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        monkeypatch.setattr(attributes, "HOST", f"127.0.0.1:{server.server_port}")
+        yield Own
+        server.shutdown()
+        thread.join()
+
+
+def test_guest_attributes_come_and_go(metadata: type[Answers]) -> None:
+    server = attributes.Metadata()
+    server.publish("state", "ready")
+    server.withdraw("state")
+    assert server.named_user() == "ada"
+    place = "/computeMetadata/v1/instance/guest-attributes/remote-runtime/state"
+    assert metadata.asked[:2] == [("PUT", place, "ready"), ("DELETE", place, "")]
+    assert [path.rsplit("/", 3)[1:] for _, path, _ in metadata.asked[2:]] == [
+        ["instance", "attributes", "remote-runtime-user"],
+        ["project", "attributes", "remote-runtime-user"],
+    ]
+
+
+def test_another_server_of_that_name_is_not_believed(metadata: type[Answers]) -> None:
+    metadata.flavor = "Other"
+    assert attributes.Metadata().named_user() == ""
+
+
+def test_where_there_is_none_it_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    monkeypatch.setattr(attributes, "HOST", f"127.0.0.1:{port}")
+    server = attributes.Metadata()
+    server.publish("state", "ready")
+    monkeypatch.setattr(attributes, "HOST", "nobody asks")
+    assert server.named_user() == ""
