@@ -11,19 +11,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remote_runtime.api import Runtime, connect
-    from remote_runtime.errors import RemoteRuntimeError
+    from remote_runtime.api import connect
+    from remote_runtime.cells import CellResult
+    from remote_runtime.errors import CellError, RemoteRuntimeError
     from remote_runtime.events import Event
     from remote_runtime.model import Forward, Instance, ServerInfo, ServerOptions
     from remote_runtime.providers.gce.options import GceOptions
     from remote_runtime.providers.gce.spec import GceSpec, Gpu
+    from remote_runtime.runtime import Runtime
     from remote_runtime.settings import Settings
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "connect": "api",
-    "Runtime": "api",
+    "CellError": "errors",
+    "CellResult": "cells",
     "RemoteRuntimeError": "errors",
     "Event": "events",
     "Forward": "model",
@@ -33,10 +36,13 @@ _HOMES = {
     "GceOptions": "providers.gce.options",
     "GceSpec": "providers.gce.spec",
     "Gpu": "providers.gce.spec",
+    "Runtime": "runtime",
     "Settings": "settings",
 }
 
 __all__ = [
+    "CellError",
+    "CellResult",
     "Event",
     "Forward",
     "GceOptions",

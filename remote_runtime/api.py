@@ -4,29 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from types import TracebackType
 from typing import Literal
 
 from remote_runtime import bootstrap, proof
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import ChannelRefused, PortInUse
-from remote_runtime.events import EventSink, LinkState, Notice, guarded, log_event, step
+from remote_runtime.errors import ChannelRefused, InstanceError, PortInUse, UsageError
+from remote_runtime.events import EventSink, Notice, guarded, log_event, step
 from remote_runtime.forward import Listener, LocalForward, listen
+from remote_runtime.kernels import LEASE_SECONDS, LONGEST_LEASE_SECONDS
 from remote_runtime.link import Link
-from remote_runtime.model import Forward, Instance, Question, Remembered, ServerInfo, ServerOptions
-from remote_runtime.providers import load_provider
+from remote_runtime.model import Forward, InstanceSpec, Question, Remembered, ServerInfo, ServerOptions
+from remote_runtime.providers import Provider, load_provider
 from remote_runtime.providers.gce.options import GceOptions
 from remote_runtime.providers.gce.spec import GceSpec
+from remote_runtime.runtime import Runtime
 from remote_runtime.settings import Settings
 from remote_runtime.ssh import Connection, TransportKind
 from remote_runtime.ssh.config import lookup
 from remote_runtime.store import Store
 
 DEFAULT_PORT = 8888
+RELEASE_SECONDS = 12.0
+"""What taking back at the end what was done to be let in may take."""
+
+DELETE_SECONDS = 300.0
+"""What deleting an ephemeral machine may take."""
+
 OLD_PAGES = (
     "Pages that are still open at the old URL now talk to that program, and show it the token: "
     "if it is not yours, connect again with --new-token."
@@ -41,6 +47,7 @@ def connect(
     zone: str | None = None,
     project: str | None = None,
     create: GceSpec | None = None,
+    ephemeral: bool = False,
     gce: GceOptions | None = None,
     user: str | None = None,
     host_key: str | None = None,
@@ -63,7 +70,8 @@ def connect(
         ``provider`` finds ``instance``: ``gce`` (a VM of Google Compute Engine, started if need be), ``ssh`` (an
         ssh_config alias or ``user@host[:port]``) or ``sandbox`` (made if it is missing).  For a VM, ``gce`` says where
         it is, how to get there, and whether it may be made or started again; ``zone``, ``project`` and ``create`` (the
-        VM to make if there is none) are short for the fields of these names.
+        VM to make if there is none) are short for the fields of these names.  ``ephemeral``: the machine is made for
+        this call alone, as ``create`` says, and deleted when the Runtime is closed; there must be none of that name.
     login
         ``user`` on the machine; ``host_key`` (``SHA256:...``) is the one host key to accept; ``ask(prompt, echo)``
         puts a question to a person, and without it nothing is ever asked.
@@ -77,12 +85,14 @@ def connect(
         ``timeout`` bounds the whole call, in seconds.  ``on_event`` hears what happens, from several threads;
         ``settings`` are read from the environment if not given.
 
-    Closing the Runtime leaves Jupyter and the machine running.  On any error everything opened here is closed again.
+    Closing the Runtime leaves Jupyter running, and a machine that is not ephemeral.  On any error everything opened
+    here is closed again.
 
     Raises :class:`~remote_runtime.errors.RemoteRuntimeError`; see :mod:`remote_runtime.errors` for the tree.
     """
     deadline = Deadline(timeout)
     settings = settings or Settings.load()
+    lease = parse_lease(settings.option("kernel_lease", LEASE_SECONDS))
     on_event = guarded(on_event)
     store = Store(settings.state_dir)
     with ExitStack() as opened:
@@ -92,12 +102,17 @@ def connect(
         others = [
             (forward, opened.enter_context(listen(forward.local_port, hint=FORWARD_HINT))) for forward in forwards
         ]
+        wanted = _options(gce or GceOptions(), zone, project, create)
+        wanted = dataclasses.replace(wanted, user=user, host_key=host_key, ask=ask)
+        look_up = partial(lookup, user=user, host_key=host_key)
+        machines = load_provider(provider, settings, lookup=look_up, gce=wanted)
+        if ephemeral:
+            _make(opened, machines, ephemeral_spec(provider, instance, wanted.create), on_event, deadline)
         with step(on_event, "instance", f"Finding {instance}"):
-            wanted = _options(gce or GceOptions(), zone, project, create)
-            wanted = dataclasses.replace(wanted, user=user, host_key=host_key, ask=ask)
-            look_up = partial(lookup, user=user, host_key=host_key)
-            machine = load_provider(provider, settings, lookup=look_up, gce=wanted).ensure(instance, deadline, on_event)
-        prepare = _Preparation(server or ServerOptions(), known.token, new_token, on_event)
+            machine = machines.ensure(instance, deadline, on_event)
+        opened.callback(lambda: machine.release(Deadline(RELEASE_SECONDS)))
+        expects = machine.expects_preparation
+        prepare = _Preparation(server or ServerOptions(), known.token, new_token, expects, on_event)
         link = opened.enter_context(
             Link(
                 instance,
@@ -108,6 +123,7 @@ def connect(
                 on_event=on_event,
                 deadline=deadline,
                 transport=transport,
+                first_command=bootstrap.COMMAND,
             )
         )
         if not known.token:
@@ -116,80 +132,19 @@ def connect(
             _forward(opened, link, listener, others, admit=prepare.server_stands)
             proof.await_answer(link.server, lambda _: socket.create_connection(("127.0.0.1", listener.port)), deadline)
         store.save(_remembered(known, listener.port, link.server))
-        return Runtime(machine, link, listener.port, opened.pop_all())
-
-
-class Runtime:
-    """A connected machine: a URL that answers, until :meth:`close`.  Made by :func:`connect`.
-
-    ``instance`` is the machine, ``port`` the local port.  Usable as a context manager, and from several threads.
-    """
-
-    def __init__(self, instance: Instance, link: Link, port: int, opened: ExitStack) -> None:
-        self.instance = instance
-        self.port = port
-        self._link = link
-        self._opened = opened
-
-    @property
-    def url(self) -> str:
-        """The URL to paste into Colab, VS Code or a browser.  It carries the token: whoever has it can run code."""
-        return self.server.url(self.port)
-
-    @property
-    def token(self) -> str:
-        """The server's token."""
-        return self.server.token
-
-    @property
-    def server(self) -> ServerInfo:
-        """The Jupyter server as it was at the last connect or reconnect."""
-        return self._link.server
-
-    @property
-    def state(self) -> LinkState:
-        """``connected``, ``reconnecting``, ``failed`` or ``closed``."""
-        return self._link.state
-
-    def run(
-        self, argv: Sequence[str], *, input: bytes = b"", timeout: float = 60
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on the VM, without a shell, and return its exit status and output.
-
-        Raises :class:`NetworkError` while the link is down, :class:`TimedOut` after ``timeout`` seconds.
-        """
-        return bootstrap.run(self._link.connection(), argv, input=input, deadline=Deadline(timeout))
-
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until the Runtime is closed, or for ``timeout`` seconds.
-
-        Raises the error by which the link failed, if it failed for good; short outages don't end the wait.
-        """
-        self._link.wait(timeout)
-
-    def close(self) -> None:
-        """End what is local; Jupyter and the machine go on.  Safe to call twice."""
-        self._opened.close()
-
-    def __enter__(self) -> Runtime:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<Runtime {self.instance.name} on port {self.port}, {self.state}>"
+        return Runtime(machine, link, listener.port, opened.pop_all(), kernel_lease=lease)
 
 
 class _Preparation:
     """What the Link does with each new connection, before any client's byte: the server runs, and is ours."""
 
-    def __init__(self, options: ServerOptions, token: str, new_token: bool, on_event: EventSink) -> None:
+    def __init__(
+        self, options: ServerOptions, token: str, new_token: bool, expects: Callable[[], bool], on_event: EventSink
+    ) -> None:
         self._options = options
         self._token = token
         self._new_token = new_token
+        self._expects = expects
         self._first = True
         self._on_event = on_event
         self._sentinel: proof.Sentinel | None = None
@@ -201,6 +156,7 @@ class _Preparation:
             token=self._token,
             new_token=self._new_token,
             restart=self._first,
+            expects_preparation=self._expects(),
             on_event=self._on_event,
             deadline=deadline,
         )
@@ -229,6 +185,50 @@ def _options(gce: GceOptions, zone: str | None, project: str | None, create: Gce
     """The options with what was said beside them, which is stronger."""
     zones = (zone,) if zone else gce.zones
     return dataclasses.replace(gce, zones=zones, project=project or gce.project, create=create or gce.create)
+
+
+def ephemeral_spec(provider: str, name: str, create: GceSpec | None) -> InstanceSpec:
+    """The machine to make for one call alone.
+
+    If this process is killed nobody is left to delete a VM: then the cloud does, when its time is over.
+    """
+    if provider != "gce":
+        return InstanceSpec(name)
+    return dataclasses.replace(create or GceSpec(name), name=name, at_end="delete")
+
+
+def _make(opened: ExitStack, machines: Provider, spec: InstanceSpec, on_event: EventSink, deadline: Deadline) -> None:
+    """Make the machine, and have it deleted at the end; one that exists is not ours to delete, and an error."""
+
+    def delete() -> None:
+        with step(on_event, "machine", f"Deleting {spec.name}"):
+            try:
+                machines.delete(spec.name, Deadline(DELETE_SECONDS))
+            except InstanceError as error:
+                if error.code != "instance_not_found":  # it is gone already
+                    raise
+
+    with step(on_event, "machine", f"Creating {spec.name}"):
+        machines.create(spec, deadline)
+    opened.callback(delete)
+
+
+def parse_lease(value: object) -> float:
+    """The seconds that a kernel outlives its program, from the environment or the profile.
+
+    Raises :class:`UsageError` with code ``bad_kernel_lease``.
+    """
+    try:
+        seconds = float(str(value))
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds <= LONGEST_LEASE_SECONDS:
+        raise UsageError(
+            f"The option kernel_lease is {value!a}, which is no number of seconds up to a week",
+            hint="Correct REMOTE_RUNTIME_KERNEL_LEASE, or kernel_lease in the profile.",
+            code="bad_kernel_lease",
+        )
+    return seconds
 
 
 def candidate_ports(wanted: int | Literal["auto"] | None, last: int) -> list[int]:

@@ -14,9 +14,10 @@ import re
 import secrets
 import subprocess
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from remote_runtime import frames, payload
@@ -27,6 +28,9 @@ from remote_runtime.frames import Frame
 from remote_runtime.model import ServerInfo, ServerOptions
 from remote_runtime.text import printable
 
+COMMAND = payload.EXEC_LINE
+"""What each of these functions has the executor run, whatever it is for."""
+
 STEP = "server"
 NOISE_LINES = 20
 NOISE_LINE_BYTES = 1000
@@ -35,6 +39,10 @@ NO_DEADLINE_SECONDS = 24 * 3600.0
 REPLY_SECONDS = 2.0
 """How much sooner the guest's deadline is than ours: it knows what it waits for, and needs the time to say so."""
 NOT_FOUND_STATUS = 127
+STILL_PREPARED = (
+    "What a startup script has put on the VM for all users is still there, and brings your server back at the next "
+    "boot or login. To remove it, on the VM: sudo /opt/remote-runtime/uninstall"
+)
 
 
 class RemoteProcess(Protocol):
@@ -60,6 +68,10 @@ class Executor(Protocol):
         """Start it; no later than ``deadline`` everything about it is over."""
 
 
+def _ignore(_: object) -> None:
+    """Nobody is told."""
+
+
 def ensure_server(
     executor: Executor,
     options: ServerOptions,
@@ -67,6 +79,7 @@ def ensure_server(
     token: str,
     new_token: bool = False,
     restart: bool,
+    expects_preparation: bool = False,
     on_event: EventSink,
     deadline: Deadline,
     cache_dir: Path | None = None,
@@ -75,7 +88,9 @@ def ensure_server(
 
     ``token`` is what the host remembers, or ``""``: the VM's own goes first, and ``new_token`` replaces both, at the
     price of a restart.  With ``restart=False`` (a reconnect) a server that was stopped on purpose stays so, and
-    ServerError ``server_stopped`` is raised.  ``cache_dir`` keeps wheels that had to be sent (None: the settings' one).
+    ServerError ``server_stopped`` is raised.  ``expects_preparation``: a startup script of ours is known to prepare the
+    VM at its boot, so it is given a while to begin before all is done from here.  ``cache_dir`` keeps wheels that had
+    to be sent (None: the settings' one).
     """
     request = {
         "verb": "ensure",
@@ -83,10 +98,11 @@ def ensure_server(
         "new_token": new_token,
         "restart": restart,
         "upgrade": options.upgrade,
+        "expects_preparation": expects_preparation,
         "options": _asked(options),
     }
     supply = _WheelSupply(cache_dir, on_event, deadline)
-    value = _converse(executor, request, deadline, on_event=on_event, wheels=supply)
+    value = converse(executor, request, deadline, on_event=on_event, supplies={"wheels": supply})
     differs = frames.lines(value.get("differs"))
     if differs:
         names = ", ".join("--" + name.replace("_", "-").replace("args", "arg") for name in differs)
@@ -101,33 +117,43 @@ def ensure_server(
 
 def stop_server(executor: Executor, deadline: Deadline) -> bool:
     """End the server and its kernels; whether it ran.  Reconnects leave it so, a new connect starts it again."""
-    return _converse(executor, {"verb": "stop"}, deadline).get("stopped") is True
+    return converse(executor, {"verb": "stop"}, deadline).get("stopped") is True
 
 
 def server_status(executor: Executor, deadline: Deadline) -> ServerInfo | None:
     """The running server, or None."""
-    server = _converse(executor, {"verb": "status"}, deadline).get("server")
+    server = converse(executor, {"verb": "status"}, deadline).get("server")
     return frames.parse_server(server) if isinstance(server, dict) else None
 
 
 def server_log(executor: Executor, deadline: Deadline, *, lines: int = 200) -> list[str]:
     """The last lines of the server's log, fit to be shown."""
-    value = _converse(executor, {"verb": "log", "lines": lines}, deadline)
+    value = converse(executor, {"verb": "log", "lines": lines}, deadline)
     return list(frames.lines(value.get("lines")))
 
 
-def uninstall(executor: Executor, deadline: Deadline) -> list[str]:
-    """Stop the server and remove all of ours from the VM; what was removed."""
-    return list(frames.lines(_converse(executor, {"verb": "uninstall"}, deadline).get("removed")))
+def uninstall(executor: Executor, deadline: Deadline, *, on_event: EventSink = _ignore) -> list[str]:
+    """Stop the server and remove all of ours from the user's home on the VM; what was removed."""
+    value = converse(executor, {"verb": "uninstall"}, deadline)
+    if value.get("prepared") is True:
+        on_event(Notice("still_prepared", STILL_PREPARED, "warning"))
+    return list(frames.lines(value.get("removed")))
 
 
 def run(
-    executor: Executor, argv: Sequence[str], *, input: bytes = b"", deadline: Deadline
+    executor: Executor,
+    argv: Sequence[str],
+    *,
+    input: bytes = b"",
+    cwd: str = "~",
+    env: Mapping[str, str] | None = None,
+    on_output: Callable[[str, bytes], None] | None = None,
+    deadline: Deadline,
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command on the VM without a shell, in the home directory, and collect what it writes.
+    """Run a command on the VM without a shell, and collect what it writes, or tell ``on_output`` of it piece by piece.
 
     A command that is not there gives exit status 127, as in a shell.  Raises GuestError ``command_timeout`` if it does
-    not end in time, and ``output_too_long`` above 256 MiB.
+    not end in time, and ``output_too_long`` above 256 MiB that are collected.
     """
     written: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
     size = 0
@@ -139,8 +165,9 @@ def run(
             raise GuestError("The command wrote too much", hint="Write to a file on the VM.", code="output_too_long")
         written[stream].append(data)
 
-    request = {"verb": "run", "argv": list(argv), "input": base64.b64encode(input).decode()}
-    value = _converse(executor, request, deadline, collect=collect)
+    sent = base64.b64encode(input).decode()
+    request = {"verb": "run", "argv": list(argv), "input": sent, "cwd": cwd, "env": dict(env or {})}
+    value = converse(executor, request, deadline, collect=on_output or collect)
     code = frames.integer(value, "code", -255, 255)
     return subprocess.CompletedProcess(list(argv), code, b"".join(written["stdout"]), b"".join(written["stderr"]))
 
@@ -151,24 +178,23 @@ def _asked(options: ServerOptions) -> dict[str, Any]:
     return {name: value for name, value in chosen.items() if name != "upgrade" and value != default[name]}
 
 
-def _ignore(_: object) -> None:
-    """Nobody is told."""
-
-
 def _no_output(_: str, __: bytes) -> None:
     raise frames.malformed("output")
 
 
-def _converse(
+def converse(
     executor: Executor,
     request: Mapping[str, Any],
     deadline: Deadline,
     *,
     on_event: EventSink = _ignore,
     collect: Callable[[str, bytes], None] = _no_output,
-    wheels: Callable[[Frame], list[bytes]] | None = None,
+    supplies: Mapping[str, Callable[[Frame], Iterable[bytes]]] = MappingProxyType({}),
 ) -> Frame:
-    """Run the guest program once; the value of its result."""
+    """Run the guest program once; the value of its result.
+
+    ``collect`` is told of output, ``supplies`` give the blocks that the guest may need, by its word for them.
+    """
     nonce = secrets.token_hex(16)
     program = payload.program()
     seconds = deadline.bounded(NO_DEADLINE_SECONDS)
@@ -176,7 +202,7 @@ def _converse(
     full = {**request, "nonce": nonce, "guest": program.sha256, "deadline_seconds": theirs}
     noise: deque[bytes] = deque(maxlen=NOISE_LINES)
     heard = False
-    process = executor.execute(payload.EXEC_LINE, deadline)
+    process = executor.execute(COMMAND, deadline)
     try:
         _send(process, [payload.block(payload.loader()) + payload.block(json.dumps(full).encode())])
         for line in process.lines():
@@ -188,12 +214,14 @@ def _converse(
                 noise.append(line[:NOISE_LINE_BYTES])
             elif frame["type"] == "progress":
                 on_event(StepProgress(STEP, frames.text(frame.get("text"))))
+            elif frame["type"] == "notice":
+                on_event(frames.parse_notice(frame))
             elif frame["type"] == "output":
                 collect(*frames.parse_output(frame))
             elif frame["type"] == "need" and frame.get("what") == "guest":
                 _send(process, [payload.block(program.content)])
-            elif frame["type"] == "need" and frame.get("what") == "wheels" and wheels:
-                _send(process, wheels(frame))
+            elif frame["type"] == "need" and (supply := supplies.get(str(frame.get("what")))):
+                _send(process, supply(frame))
             elif frame["type"] == "error":
                 raise frames.parse_error(frame)
             elif frame["type"] == "result":
@@ -212,7 +240,7 @@ def _converse(
         process.close()
 
 
-def _send(process: RemoteProcess, blocks: list[bytes]) -> None:
+def _send(process: RemoteProcess, blocks: Iterable[bytes]) -> None:
     """Write to the guest.  That it takes no more is no error here: what it said, or the connection, will say why."""
     try:
         for content in blocks:

@@ -13,6 +13,9 @@
     ├── HostKeyError            host_key_*      the server's key is not the one we may trust
     ├── AuthenticationFailed    authentication_failed
     ├── ChannelRefused          channel_refused the VM is there but refused this stream
+    ├── TransferError           transfer_*      a file of this computer can't be read or written
+    ├── KernelError             kernel_*        the kernel can't run code, or what became of it can't be known
+    │   └── CellError           cell_failed     the code raised an exception
     ├── ExtensionError          extension_*     the extension can't be put into, or out of, a Python on this computer
     └── GuestError              guest_*         the program on the VM could not do its work
         └── ServerError         server_*        Jupyter does not run, answer, or prove itself
@@ -23,7 +26,10 @@ the same call may work later.  Nobody has to match on message text.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from remote_runtime.cells import CellResult
 
 
 class RemoteRuntimeError(Exception):
@@ -31,10 +37,12 @@ class RemoteRuntimeError(Exception):
 
     Parameters are kept as attributes: ``message`` (one line, for people, never with a secret in it),
     ``hint`` (what to do about it, may be empty), ``code`` (stable, for programs) and ``retryable``.
+    ``on_the_way``: it is a jump host's, and says nothing of the machine behind it.
     """
 
     code: str = "error"
     retryable: bool = False
+    on_the_way: bool = False
     exit_status: ClassVar[int] = 1
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None, retryable: bool | None = None) -> None:
@@ -126,6 +134,43 @@ class ChannelRefused(RemoteRuntimeError):
 
     code = "channel_refused"
     retryable = True
+
+
+class TransferError(RemoteRuntimeError):
+    """A file of this computer could not be read or written while it was copied to the VM or from it."""
+
+    code = "transfer_failed"
+
+
+class KernelError(RemoteRuntimeError):
+    """The kernel on the VM can't run code, has died, or was cut off, so that the result is lost."""
+
+    code = "kernel_failed"
+
+
+class CellError(KernelError):
+    """The code raised an exception: ``ename``, ``evalue`` and ``traceback`` (lines) as the kernel tells them.
+
+    ``result`` is what there was up to then.
+    """
+
+    code = "cell_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        code: str | None = None,
+        ename: str = "",
+        evalue: str = "",
+        traceback: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(message, hint=hint, code=code)
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback
+        self.result: CellResult | None = None
 
 
 class ExtensionError(RemoteRuntimeError):

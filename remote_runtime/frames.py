@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 from remote_runtime.errors import GuestError, ServerError
+from remote_runtime.events import Notice
 from remote_runtime.model import ServerInfo
 from remote_runtime.text import printable
 
@@ -19,7 +20,7 @@ INDENT_LIMIT = 80
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,63}")
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,200}")
 _BASE_URL = re.compile(r"/(?:[A-Za-z0-9._~-]+/)*")
-_TYPES = ("progress", "need", "output", "result", "error")
+_TYPES = ("progress", "notice", "need", "output", "result", "error")
 
 
 def parse_line(line: bytes, nonce: str) -> Frame | None:
@@ -65,6 +66,13 @@ def parse_error(frame: Frame) -> GuestError:
         retryable=frame.get("retryable") is True,
         log=lines(frame.get("log")),
     )
+
+
+def parse_notice(frame: Frame) -> Notice:
+    """What a ``notice`` frame has the person know: a warning."""
+    code = frame.get("code")
+    known = isinstance(code, str) and _CODE.fullmatch(code)
+    return Notice(str(code) if known else "guest_notice", text(frame.get("text")), "warning")
 
 
 def parse_output(frame: Frame) -> tuple[str, bytes]:

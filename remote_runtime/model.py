@@ -132,6 +132,15 @@ def no_second_try(error: RemoteRuntimeError | None, deadline: Deadline) -> None:
         raise error
 
 
+def unprepared() -> bool:
+    """Expect no preparation: see :class:`Instance`."""
+    return False
+
+
+def nothing_to_release(deadline: Deadline) -> None:
+    """Leave the machine as it is: see :class:`Instance`."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """A machine as it is.
@@ -139,6 +148,9 @@ class Instance:
     ``resolve`` gives a fresh :class:`Endpoint` each time it is called: today's address, keys and pins.
     ``detail`` is one line for people ("OpenSSH 9.2 on 127.0.0.1:40022").  ``judge(error, deadline)`` hears how a login
     at that endpoint went (None: well); it returns if another attempt is worth it now, else it raises the error.
+    ``expects_preparation()`` tells whether, as far as is known since the last ``resolve``, a startup script of ours
+    prepares the machine at its boot and may not have come to an end yet.  ``release(deadline)`` is called at the end:
+    it takes back what was done to be let in, if the user wants that; it raises nothing.
     """
 
     name: str
@@ -147,6 +159,8 @@ class Instance:
     resolve: Callable[[Deadline], Endpoint] = field(repr=False)
     detail: str = ""
     judge: Callable[[RemoteRuntimeError | None, Deadline], None] = field(default=no_second_try, repr=False)
+    expects_preparation: Callable[[], bool] = field(default=unprepared, repr=False)
+    release: Callable[[Deadline], None] = field(default=nothing_to_release, repr=False)
 
 
 # -- the Jupyter server on the VM ---------------------------------------------------------------------------------

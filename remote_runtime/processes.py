@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,24 +107,33 @@ def with_descendants(process: psutil.Process) -> list[psutil.Process]:
 
 def having_home(home: Path) -> list[psutil.Process]:
     """The processes that were started with this ``HOME``, except us and those that we run under."""
+    return _others(lambda process: process.environ().get("HOME") == str(home))
+
+
+def naming(marker: str) -> list[psutil.Process]:
+    """The processes that have ``marker`` in their command line, except us and those that we run under."""
+    return _others(lambda process: marker in " ".join(process.cmdline()))
+
+
+def _others(wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):  # it has ended meanwhile, or is another user's
-            if process.pid not in spared and process.environ().get("HOME") == str(home):
+            if process.pid not in spared and wanted(process):
                 found.append(process)
     return found
 
 
-def end(processes: Iterable[psutil.Process], deadline: Deadline) -> bool:
-    """Ask them to end, kill those that don't within some seconds; whether all of them are gone."""
+def end(processes: Iterable[psutil.Process], deadline: Deadline, *, seconds: float = END_SECONDS) -> bool:
+    """Ask them to end, kill those that don't within ``seconds``; whether all of them are gone."""
     left = list(dict.fromkeys(processes))
     for kill in (False, True):
         for process in left:
             with suppress(psutil.Error):
                 process.kill() if kill else process.terminate()
         # Killed processes get their time even when the deadline has passed: it is the kernel that we wait for.
-        left = _still_running(left, Deadline(END_SECONDS) if kill else deadline.sooner(END_SECONDS))
+        left = _still_running(left, Deadline(END_SECONDS) if kill else deadline.sooner(seconds))
         if not left:
             return True
     return False

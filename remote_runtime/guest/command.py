@@ -23,7 +23,7 @@ END_SECONDS = 2.0
 def run(request: dict[str, Any], context: Context) -> dict[str, Any]:
     """Run the command without a shell; ``code`` is its exit status, negative for a signal.
 
-    GuestFailure ``command_timeout`` if it does not end before the deadline: then it is killed.
+    It is killed if it does not end before the deadline (GuestFailure ``command_timeout``), or if the host goes away.
     """
     ours = os.umask(context.users_umask)
     try:
@@ -32,11 +32,12 @@ def run(request: dict[str, Any], context: Context) -> dict[str, Any]:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            cwd=context.state.home,
+            cwd=os.path.join(context.state.home, os.path.expanduser(request["cwd"])),
+            env={**os.environ, **request["env"]},
             start_new_session=True,
         )
     except (FileNotFoundError, PermissionError) as error:
-        text = "%s: %s\n" % (request["argv"][0], error.strerror)
+        text = "%s: %s\n" % (error.filename or request["argv"][0], error.strerror)
         context.wire.output("stderr", base64.b64encode(text.encode("utf-8", "replace")).decode())
         return {"code": NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE}
     finally:
@@ -51,7 +52,7 @@ def run(request: dict[str, Any], context: Context) -> dict[str, Any]:
 
 
 def _pump(process: subprocess.Popen[bytes], data: bytes, context: Context) -> bool:
-    """Feed the command and pass on what it says until it has ended; False if the deadline passed first."""
+    """Feed the command and pass on what it says until it has ended; False if the deadline passed, or the host went."""
     assert process.stdin and process.stdout and process.stderr  # noqa: S101 - opened by the caller
     left = memoryview(data)
     with selectors.DefaultSelector() as selector:
@@ -59,8 +60,11 @@ def _pump(process: subprocess.Popen[bytes], data: bytes, context: Context) -> bo
         selector.register(process.stderr, selectors.EVENT_READ, "stderr")
         os.set_blocking(process.stdin.fileno(), False)
         selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
-        while selector.get_map():
+        selector.register(context.wire, selectors.EVENT_READ, "host")
+        while len(selector.get_map()) > 1:
             for key, _ in selector.select(context.deadline.left()):
+                if key.data == "host":
+                    return False
                 if key.data == "stdin":
                     left = _feed(process, left)
                     finished = not left

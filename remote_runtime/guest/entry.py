@@ -26,6 +26,8 @@ VERBS = {
     "log": "verbs",
     "uninstall": "verbs",
     "run": "command",
+    "put": "transfer",
+    "get": "transfer",
 }
 
 # What a file system may refuse; where it was tried is of interest for other errors only.

@@ -48,6 +48,19 @@ def _ps_started(pid: int) -> str:
     return "" if state[:1] in ("Z", "") else " ".join(when.split())
 
 
+def running_from(directory: str) -> bool:
+    """Whether a process runs whose program is below ``directory``, as it was called."""
+    for name in os.listdir("/proc") if os.path.isdir("/proc/self") else ():
+        try:
+            with open("/proc/%s/cmdline" % name, "rb") as file:
+                called = file.read(4096).split(b"\0")[0]
+        except OSError:
+            continue
+        if called.startswith(os.fsencode(directory) + b"/"):
+            return True
+    return False
+
+
 def descendants(pid: int) -> list[int]:
     """All living processes below ``pid``."""
     children: dict[int, list[int]] = {}

@@ -6,7 +6,7 @@ import os
 import shutil
 from contextlib import suppress
 
-from . import server
+from . import prepared, server
 from .ensure import describe
 from .locks import exclusive
 
@@ -48,7 +48,8 @@ def log(request: dict[str, Any], context: Context) -> dict[str, Any]:
 def uninstall(_: dict[str, Any], context: Context) -> dict[str, Any]:
     """End the server and remove all that is ours; ``removed`` lists the paths.
 
-    Where several machines share the home, what the others use stays.
+    Where several machines share the home, what the others use stays.  ``prepared`` tells whether a startup script has
+    put things there for all users, which need root to be removed.
     """
     state = context.state
     with exclusive(state.root, context.deadline, context.wire.say) as lock:
@@ -62,7 +63,7 @@ def uninstall(_: dict[str, Any], context: Context) -> dict[str, Any]:
             os.unlink(lock)
     with suppress(OSError):  # another home of this user may have its lock there
         os.rmdir(os.path.dirname(lock))
-    return {"removed": removed, "shared_with": others}
+    return {"removed": removed, "shared_with": others, "prepared": bool(prepared.facts())}
 
 
 def _others(directory: str, own: str) -> list[str]:

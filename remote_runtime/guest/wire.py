@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import select
 
 from .loader import GuestFailure, emit, read_block
 
@@ -32,6 +33,10 @@ class Wire:
     def say(self, text: str) -> None:
         """Tell the person what is being done now."""
         self._send("progress", text=self._clean(text))
+
+    def notice(self, code: str, text: str) -> None:
+        """Warn the person of something that does not end the work."""
+        self._send("notice", code=code, text=self._clean(text))
 
     def output(self, stream: str, data: str) -> None:
         """Pass on a piece of a command's output, in base64."""
@@ -66,6 +71,22 @@ class Wire:
         if files is None:
             return None
         return [self._receive(directory, file["name"], file["sha256"]) for file in files]
+
+    def ask(self, what: str) -> None:
+        """Have the host send what comes block by block; see :meth:`receive`."""
+        self._send("need", what=what)
+
+    def receive(self) -> bytes:
+        """The next block.  GuestFailure if the host is gone."""
+        return read_block(self._stream)
+
+    def fileno(self) -> int:
+        """To be watched while the host has nothing more to send: it is readable as soon as the host is gone."""
+        return self._stream.fileno()
+
+    def abandoned(self) -> bool:
+        """Whether the host, which has nothing more to send, is gone."""
+        return bool(select.select([self._stream], [], [], 0)[0])
 
     def _receive(self, directory: str, name: str, sha256: str) -> str:
         content = read_block(self._stream)

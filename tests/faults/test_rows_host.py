@@ -57,7 +57,10 @@ def test_port_in_use(person: Person, alias: str) -> Outcome:
 @works("The port of the last time is in use", says="if it is not yours, connect again with --new-token")
 def test_last_port_in_use(person: Person, alias: str) -> Outcome:
     first = person.connects(alias)
-    [kept] = Store(person.settings.state_dir).machines()
+    store = Store(person.settings.state_dir)
+    [name] = store.names()
+    kept = store.load(*name)
+    assert kept is not None
     assert first.ready
     with socket.create_server(("127.0.0.1", kept.local_port)):
         return person.connects(alias)

@@ -335,7 +335,7 @@ def test_an_unknown_machine_leaves_nothing_open(settings: Settings) -> None:
     with pytest.raises(Exception) as caught:
         connect("nobody@no-such-host.invalid", provider="ssh", local_port="auto", settings=settings, timeout=20)
     assert getattr(caught.value, "code", "") == "unknown_host"
-    assert Store(settings.state_dir).machines() == []
+    assert Store(settings.state_dir).names() == []
 
 
 def test_a_cloud_without_credentials_leaves_nothing_open(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +343,7 @@ def test_a_cloud_without_credentials_leaves_nothing_open(settings: Settings, mon
     with pytest.raises(InstanceError) as caught:
         connect("trainer", local_port="auto", settings=settings)
     assert caught.value.code == "credentials_missing"
-    assert Store(settings.state_dir).machines() == []
+    assert Store(settings.state_dir).names() == []
 
 
 def test_the_token_is_nowhere_but_where_it_must_be(
