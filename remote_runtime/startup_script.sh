@@ -22,13 +22,28 @@ lock_seconds=900 # for another run of this script, or another user of apt, to en
     echo 'remote-runtime: the startup script has to run as root' >&2
     exit 1
 }
-mkdir -p "$state" /var/log
-chmod 755 "$state"
+
+# One run at a time.  Nothing that runs share is touched before this.  The lock is for root alone, or any user could hold
+# it; an uninstallation holds it too, and removes it.
+until [ "$(stat -Lc %d:%i "$state/lock" 2>&1)" = "$(stat -Lc %d:%i "/proc/$$/fd/9" 2>/dev/null)" ]; do
+    mkdir -p "$state"
+    chmod 755 "$state"
+    (umask 077 && : >>"$state/lock")
+    exec 9>>"$state/lock"
+    flock -n 9 || {
+        echo 'remote-runtime: waiting for another run of this script to end'
+        flock -w "$lock_seconds" 9 || {
+            echo 'remote-runtime: failed: another run of this script is still at work' >&2
+            exit 1
+        }
+    }
+done
+mkdir -p /var/log
 if [ -f "$log" ] && [ "$(wc -c <"$log")" -gt 1000000 ]; then
     mv -f "$log" "$log.1"
 fi
 (umask 077 && : >>"$log")
-exec 3>&1 >>"$log" 2>&1 9>>"$state/lock"
+exec 3>&1 >>"$log" 2>&1
 echo "== $(date) boot script, program $sha256"
 
 # publish KEY VALUE: as a guest attribute, where there is a metadata server.
@@ -63,9 +78,9 @@ fail() {
     exit 1
 }
 
-# The last lines of apt's output, without what JSON would take amiss.
+# The last lines of apt's output, without the credentials of an index, and without what JSON would take amiss.
 last_words() {
-    tail -n 3 "$state/apt.log" | tr -cs '[:alnum:] .,:/()_\n-' ' ' | tr '\n' ' '
+    tail -n 3 "$state/apt.log" | sed 's|://[^/@ ]*@|://|g' | tr -cs '[:alnum:] .,:/()_\n-' ' ' | tr '\n' ' '
 }
 
 # Debian's own images have python3; this is for those that lack it.  Others may use apt now: the installation of a GPU
@@ -93,9 +108,6 @@ install_python() {
 }
 
 step 'Beginning'
-if ! flock -w "$lock_seconds" 9; then
-    fail 'another run of this script is still at work'
-fi
 command -v python3 >/dev/null 2>&1 || install_python
 python3 -I -S -c 'import sys; sys.exit(sys.version_info < (3, 8))' 9>&- || fail "$(python3 --version 2>&1) is too old: 3.8 is needed"
 

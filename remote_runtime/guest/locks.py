@@ -25,11 +25,11 @@ POLL_SECONDS = 0.1
 def lock_directories(state: str) -> list[str]:
     """Where locks may be, the best first.
 
-    Not /run/user first: it comes and goes with login sessions, so that a boot script and a login would not meet there.
-    The state directory itself last: it may be on another machine's disk, but no other user can take its name.
+    Where another user has taken our name in /tmp, the state directory itself: it may be on another machine's disk, but
+    every program of this user finds it.  Not /run/user: it comes and goes with login sessions, so that a server that
+    starts with the system and a login would not meet there.
     """
-    uid = os.geteuid()
-    return ["/tmp/remote-runtime-%d" % uid, "/run/user/%d/remote-runtime" % uid, state + "/locks"]  # noqa: S108 - checked
+    return ["/tmp/remote-runtime-%d" % os.geteuid(), state + "/locks"]  # noqa: S108 - checked
 
 
 def lock_path(state: str) -> str:
@@ -55,24 +55,37 @@ def exclusive(state: str, deadline: Deadline, say: Callable[[str], None]) -> Ite
 
     Another holder is waited for no longer than the deadline.
     """
-    path, handle = _take(state)
+    busy = "Another connect is still at work on this machine"
+    with held(
+        lambda: lock_path(state), deadline, lambda: say("Waiting for another connect to this machine to finish"), busy
+    ) as path:
+        yield path
+
+
+@contextmanager
+def held(where: Callable[[], str], deadline: Deadline, on_wait: Callable[[], None], busy: str) -> Iterator[str]:
+    """Hold the lock of the file that ``where`` makes room for and names; the block gets its path.
+
+    Another holder is waited for no longer than the deadline, after ``on_wait``; then GuestFailure with the text
+    ``busy``.
+    """
+    path, handle = _take(where)
     if handle is None:
-        say("Waiting for another connect to this machine to finish")
+        on_wait()
     while handle is None:
         if deadline.passed:
-            message = "Another connect is still at work on this machine"
-            raise GuestFailure("guest_busy", message, "Try again later.", retryable=True)
+            raise GuestFailure("guest_busy", busy, "Try again later.", retryable=True)
         time.sleep(deadline.bounded(POLL_SECONDS))
-        path, handle = _take(state)
+        path, handle = _take(where)
     try:
         yield path
     finally:
         os.close(handle)  # the lock goes with it
 
 
-def _take(state: str) -> tuple[str, int | None]:
+def _take(where: Callable[[], str]) -> tuple[str, int | None]:
     """The lock file, and a handle that holds the lock: None if somebody else does."""
-    path = lock_path(state)  # each time: who held the lock may have removed even its directory, as an uninstall does
+    path = where()  # each time: who held the lock may have removed even its directory, as an uninstall does
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:

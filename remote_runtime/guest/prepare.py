@@ -30,8 +30,17 @@ if TYPE_CHECKING:
 
 LIFE_SECONDS = 10.0  # between two signs of life
 COMPILE_SECONDS = 120.0
+COMPLETE = ".complete"  # in an environment that nothing is left to be done to
 UI = "lab"  # what has more serves those too who want less
 NOWHERE = "/nonexistent"
+# What lies about on the machine may be any user's, and asking a Python runs what its owner has put there: that must not
+# be done as root.  Nobody also sees what every user sees, and no more.
+NOBODY = 65534
+ASKED_BY_NOBODY = probe.Asker(
+    tuple(system.becoming(NOBODY, NOBODY, "--clear-groups", "--no-new-privs")),
+    {"PATH": "/usr/bin:/bin", "HOME": NOWHERE, "LANG": "C.UTF-8"},
+    "/",
+)
 
 
 def prepare(context: Context, wire: Console, arguments: list[str]) -> int:
@@ -102,35 +111,42 @@ def _place_extension() -> str:
 
 def _common_jupyter(context: Context) -> bool:
     """Whether the machine has a Jupyter that every user's server would find, as Deep Learning VMs may."""
-    for found in probe.find(context.environ, NOWHERE, context.deadline):
+    for found in probe.find(context.environ, NOWHERE, context.deadline, ASKED_BY_NOBODY):
         if plan.usable(found) and found.ipykernel:
             context.wire.say("Found Jupyter Server %s in %s" % (found.server, found.executable))
-            return probe.can_serve(found.executable, context.deadline)
+            return probe.can_serve(found.executable, context.deadline, ASKED_BY_NOBODY)
     return False
 
 
 def _place_environment(context: Context, progress: _Progress) -> str:
-    """Build an environment with Jupyter for all users, unless it is there; its key."""
+    """Build an environment with Jupyter for all users, as far as that is not done; its key."""
     key = parts.environment_key(UI, context)
     directory = os.path.join(prepared.ENVIRONMENTS, key)
     found = probe.ask(parts.python_of(directory), context.deadline)
-    if found and parts.serves(found, UI):
+    complete = os.path.join(directory, COMPLETE)
+    if not (found and parts.serves(found, UI)):
+        progress.step("Installing Jupyter")
+        os.makedirs(prepared.ENVIRONMENTS, mode=0o755, exist_ok=True)
+        parts.build(directory, UI, context)
+    elif os.path.exists(complete):
         return key
-    progress.step("Installing Jupyter")
-    os.makedirs(prepared.ENVIRONMENTS, mode=0o755, exist_ok=True)
-    python = parts.build(directory, UI, context)
     progress.step("Compiling Jupyter")
+    _compile(directory, context)
+    open_to_all(directory)
+    system.write(complete, b"", 0o644)
+    return key
+
+
+def _compile(directory: str, context: Context) -> None:
     # Its users may not write there, so that every start would compile all anew.  Some packages hold files that are
     # meant for another Python, so that it does not matter how this ends.
-    argv = [python, "-m", "compileall", "-q", os.path.join(directory, "lib")]
+    argv = [parts.python_of(directory), "-m", "compileall", "-q", os.path.join(directory, "lib")]
     quiet = subprocess.DEVNULL
     try:
         seconds = context.deadline.bounded(COMPILE_SECONDS)
         subprocess.run(argv, stdin=quiet, stdout=quiet, stderr=quiet, timeout=seconds, check=False)
     except subprocess.TimeoutExpired:
         context.wire.say("That took too long, and was left")
-    open_to_all(directory)
-    return key
 
 
 def open_to_all(directory: str) -> None:
@@ -200,6 +216,7 @@ class _Progress:
         """``ready``, or ``failed`` with the reason in one line."""
         step = self._report["step"]
         if state == "failed":
+            why = console.CREDENTIALS.sub("", why)  # everybody may read what follows
             console.write(1, "remote-runtime: failed: %s: %s" % (step, why))
             console.write(1, "remote-runtime: all that was said is in " + system.LOGS[0])
             self._tell(state=state, log=[*self._wire.lines, why])
@@ -211,8 +228,9 @@ class _Progress:
         with self._writing:
             self._report.update(changes)
         self._write()
+        ended = self._report["state"] != "running"
         for key in ("step", "state"):  # the state last: who sees it end sees the right step
-            self.metadata.publish(key, str(self._report[key]))
+            self.metadata.publish(key, str(self._report[key]), lasting=ended)
 
     def _write(self) -> None:
         with self._writing:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 EXTENSIONS = PREPARED + "/ext"
 ENVIRONMENTS = PREPARED + "/env"
-PROGRAMS = PREPARED + "/guest"
 RUN = PREPARED + "/run"
 FACTS = PREPARED + "/prepared.json"
 

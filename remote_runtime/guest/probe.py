@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections import namedtuple
 
 from .clock import Deadline
 from .plan import Found
@@ -46,9 +47,16 @@ print("\\n" + json.dumps({"executable": sys.executable, "python_version": "%d.%d
 """
 
 
-def ask(python: str, deadline: Deadline) -> Found | None:
+Asker = namedtuple("Asker", "prefix environ cwd")
+"""As whom Pythons are asked, since that runs whatever their owners have put there: ``prefix`` is the command that
+becomes another user, ``environ`` all that it gets (None: what we have), ``cwd`` where it runs (None: here)."""
+
+OURSELVES = Asker((), None, None)
+
+
+def ask(python: str, deadline: Deadline, asker: Asker = OURSELVES) -> Found | None:
     """What that Python has; None if it does not run."""
-    answer = _run(python, QUESTION, deadline)
+    answer = _run(python, QUESTION, deadline, asker)
     return parse_answer(python, answer.stdout) if answer else None
 
 
@@ -62,32 +70,35 @@ def parse_answer(python: str, output: bytes) -> Found | None:
     return Found(python, *values) if all(isinstance(value, str) for value in values) else None
 
 
-def find(environ: Mapping[str, str], home: str, deadline: Deadline) -> Iterator[Found]:
+def find(environ: Mapping[str, str], home: str, deadline: Deadline, asker: Asker = OURSELVES) -> Iterator[Found]:
     """The Pythons that run, each once: those of PATH, of the well-known places, of a login shell's PATH."""
     asked: set[str] = set()
     for python in _candidates(environ, home, deadline):
         if python not in asked:
             asked.add(python)
-            found = ask(python, deadline)
+            found = ask(python, deadline, asker)
             if found:
                 yield found
 
 
-def can_serve(python: str, deadline: Deadline) -> bool:
+def can_serve(python: str, deadline: Deadline, asker: Asker = OURSELVES) -> bool:
     """Whether the Jupyter Server there can at least be imported."""
-    answer = _run(python, "import sys; sys.path.pop(0); import jupyter_server.serverapp", deadline)
+    answer = _run(python, "import sys; sys.path.pop(0); import jupyter_server.serverapp", deadline, asker)
     return answer is not None and answer.returncode == 0
 
 
-def _run(python: str, code: str, deadline: Deadline) -> subprocess.CompletedProcess[bytes] | None:
+def _run(python: str, code: str, deadline: Deadline, asker: Asker) -> subprocess.CompletedProcess[bytes] | None:
     """``code`` in that Python; None if it does not run, or not in time."""
     try:
         return subprocess.run(
-            [python, "-B", "-c", code],
+            [*asker.prefix, python, "-B", "-c", code],
+            env=asker.environ,
+            cwd=asker.cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             timeout=deadline.bounded(ASK_SECONDS),
+            start_new_session=True,
             check=False,
         )
     except (OSError, ValueError, subprocess.TimeoutExpired):

@@ -9,6 +9,7 @@ import pwd
 from . import console, system
 from .attributes import Metadata
 from .loader import STATE, GuestFailure
+from .locks import held
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTES = ("step", "state")
 USER_SECONDS = 60.0
+LOCK_SECONDS = 60.0
 HINT = (
     "Remove the startup-script from the VM's metadata too, or the next boot brings all of it back "
     "(gcloud compute instances remove-metadata VM --keys=startup-script). Python, if it was missing, stays."
@@ -28,7 +30,26 @@ def remove(context: Context, wire: Console, _: list[str]) -> int:
     if os.geteuid() != 0:
         console.write(2, "remote-runtime: this needs root: sudo " + system.UNINSTALL)
         return 1
-    status = 0
+    busy = "This machine's startup script is still at work"
+    waiting = context.deadline.sooner(LOCK_SECONDS)
+    with held(_lock, waiting, lambda: console.write(1, "waiting for the startup script to end"), busy):
+        status = 0 if _remove(context, wire) else 1
+        if system.remove(system.RUN_DIRECTORY):  # last, since the lock is in it
+            console.write(1, "removed " + system.RUN_DIRECTORY)
+    console.write(1, HINT)
+    if status:
+        console.write(2, "remote-runtime: not all could be removed; run it again: sudo " + system.UNINSTALL)
+    return status
+
+
+def _lock() -> str:
+    os.makedirs(system.RUN_DIRECTORY, mode=0o755, exist_ok=True)
+    return system.LOCK
+
+
+def _remove(context: Context, wire: Console) -> bool:
+    """Remove the users' parts, then what is common; False if some user's part is still there."""
+    whole = True
     if system.has_systemd():
         for unit in system.wanted_units():
             system.command(["systemctl", "disable", unit], context.deadline, must=False)
@@ -39,8 +60,9 @@ def remove(context: Context, wire: Console, _: list[str]) -> int:
             console.write(1, "removed the server of %s, with its token and settings" % account.pw_name)
         except GuestFailure as failure:
             wire.error(failure)
-            status = 1
-    for path in system.remove_files():
+            console.write(2, "could not remove what %s has" % account.pw_name)
+            whole = False
+    for path in system.remove_files(again=not whole):
         console.write(1, "removed " + path)
     if system.has_systemd():
         system.command(["systemctl", "daemon-reload"], context.deadline, must=False)
@@ -48,8 +70,7 @@ def remove(context: Context, wire: Console, _: list[str]) -> int:
     metadata = Metadata()
     for key in ATTRIBUTES:
         metadata.withdraw(key)
-    console.write(1, HINT)
-    return status
+    return whole
 
 
 def _users() -> list[pwd.struct_passwd]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from contextlib import suppress
 
-from . import prepared
+from . import prepared, processes
 from .clock import Deadline
 from .loader import PREPARED, GuestFailure
 
@@ -28,6 +28,7 @@ PROFILE = "/etc/profile.d/remote-runtime.sh"
 URL_COMMAND = "/usr/local/bin/remote-runtime-url"
 UNINSTALL = PREPARED + "/uninstall"
 RUN_DIRECTORY = "/run/remote-runtime"
+LOCK = RUN_DIRECTORY + "/lock"  # the startup script holds it while it is at work
 CLOUD_INITS = "/var/lib/cloud/scripts/per-boot/remote-runtime"  # the startup script, where it came as user data
 LOGS = ("/var/log/remote-runtime.log", "/var/log/remote-runtime.log.1")
 # The files, by their source in this program; what has a command's mode is one.
@@ -120,9 +121,14 @@ def run_as(account: struct_passwd, arguments: Sequence[str], deadline: Deadline)
         "PATH": os.environ.get("PATH", os.defpath),
         "LANG": os.environ.get("LANG", "C.UTF-8"),
     }
-    changing = ["setpriv", "--reuid=%d" % account.pw_uid, "--regid=%d" % account.pw_gid]
     groups = "--init-groups" if _known(account.pw_name) else "--clear-groups"
-    command([*changing, groups, prepared.RUN, *arguments], deadline, environ=environ, cwd=account.pw_dir)
+    changing = becoming(account.pw_uid, account.pw_gid, groups)
+    command([*changing, prepared.RUN, *arguments], deadline, environ=environ, cwd=account.pw_dir)
+
+
+def becoming(uid: int, gid: int, *options: str) -> list[str]:
+    """The command that becomes what follows it, as that user; ``options`` are further ones of setpriv."""
+    return ["setpriv", "--reuid=%d" % uid, "--regid=%d" % gid, *options, "--"]
 
 
 def _known(name: str) -> bool:
@@ -153,6 +159,7 @@ def command(
             env=environ,
             cwd=cwd,
             timeout=max(1.0, deadline.left()),
+            start_new_session=True,  # what runs as a user must not reach the terminal that root has
             check=False,
         )
         text = "ended with status %d" % done.returncode if done.returncode else ""
@@ -166,18 +173,33 @@ def command(
         raise GuestFailure("command_failed", shown, log=log)
 
 
-def remove_files() -> list[str]:
-    """Remove all that this program has placed on the machine; the paths that there were."""
+def remove_files(*, again: bool) -> list[str]:
+    """Remove all that this program has placed on the machine; the paths that there were.
+
+    ``again``: some user's part is still there, so what it takes to run this again stays, and what servers use.  The
+    directory with the lock stays in any case.
+    """
     wanted = [os.path.join(WANTED, name) for name in wanted_units()]
-    placed = [path for path, _ in FILES.values()]
-    unfinished = [path + UNFINISHED for path in placed]
-    gone = []
-    for path in [*wanted, *placed, *unfinished, *LOGS, CLOUD_INITS, RUN_DIRECTORY, PREPARED]:
-        if os.path.islink(path) or os.path.isfile(path):
-            os.unlink(path)
-        elif os.path.isdir(path):
-            shutil.rmtree(path)
-        else:
-            continue
-        gone.append(path)
-    return gone
+    placed = [path for path, _ in FILES.values() if path != UNINSTALL]
+    unfinished = [path + UNFINISHED for path in [*placed, UNINSTALL]]
+    paths = [*wanted, *placed, *unfinished, *LOGS, CLOUD_INITS, prepared.FACTS]
+    # The program and its command last: who is stopped in the middle can run it again.
+    paths += _idle_environments() if again else [prepared.ENVIRONMENTS, prepared.EXTENSIONS, PREPARED]
+    return [path for path in paths if remove(path)]
+
+
+def _idle_environments() -> list[str]:
+    names = os.listdir(prepared.ENVIRONMENTS) if os.path.isdir(prepared.ENVIRONMENTS) else []
+    directories = [os.path.join(prepared.ENVIRONMENTS, name) for name in sorted(names)]
+    return [directory for directory in directories if not processes.running_from(directory)]
+
+
+def remove(path: str) -> bool:
+    """Remove a file, or a directory with all below; whether there was one."""
+    if os.path.islink(path) or os.path.isfile(path):
+        os.unlink(path)
+    elif os.path.isdir(path):
+        shutil.rmtree(path)
+    else:
+        return False
+    return True

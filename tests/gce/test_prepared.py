@@ -15,7 +15,7 @@ import pytest
 
 from remote_runtime import cloud_init, startup_script
 from remote_runtime._threads import Deadline
-from remote_runtime.events import Event, Notice, StepProgress
+from remote_runtime.events import Event, Notice, StepProgress, log_event
 from remote_runtime.machine import Machine
 from remote_runtime.providers.gce import GceOptions, GceProvider, GceSpec
 from remote_runtime.settings import Settings
@@ -31,7 +31,7 @@ SECONDS = 60.0
 def make(**options: Any) -> None:
     """The VM ``trainer``, prepared, as ``create --prepare`` makes it."""
     provider = GceProvider(Settings.load(), GceOptions(user="ada", zones=(ZONE,)))
-    provider.create(GceSpec("trainer", prepare=True, **options), Deadline(SECONDS))
+    provider.create(GceSpec("trainer", prepare=True, **options), Deadline(SECONDS), log_event)
 
 
 # -- the request ----------------------------------------------------------------------------------------------------

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
 import pytest
 
 from remote_runtime import bootstrap, startup_script
 from remote_runtime._threads import Deadline
 from remote_runtime.events import Event, Notice
 from remote_runtime.model import ServerOptions
-from tests.gce.runtime import give_jupyter
 from tests.provisioning.vm import Prepared, until
 
 ADA = "ada:ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDdyZ3YUyTAnfmOFOq1hGLeNyiRJ8aGBh4dTgCyrqLHu ada"
@@ -35,7 +39,7 @@ def test_without_a_package_index_it_fails_readably(lonely: Prepared) -> None:
     assert lonely.report()["log"][-1].startswith("Jupyter could not be installed")
 
     # Who connects is told, and goes on without it; the failure has passed meanwhile.
-    give_jupyter(lonely.vm)
+    lonely.give_jupyter()
     events: list[Event] = []
     server = bootstrap.ensure_server(
         lonely.executor("root", HOME="/root"),
@@ -60,7 +64,7 @@ def test_without_a_package_index_it_fails_readably(lonely: Prepared) -> None:
 
 def test_a_reboot_brings_the_same_server_back(lonely: Prepared) -> None:
     """For the user whom the metadata names; where there is a Jupyter it is used, and nothing else installed."""
-    give_jupyter(lonely.vm)
+    lonely.give_jupyter()
     script = startup_script.render()
     boot_with(lonely, startup_script=script, remote_runtime_user="ada", ssh_keys=ADA)
     until(lambda: lonely.state()[0] == "ready")
@@ -87,10 +91,73 @@ def test_damaged_on_its_way_it_does_nothing(lonely: Prepared) -> None:
     assert not list(lonely.root.glob("opt/remote-runtime/guest/*.pyz"))
 
 
+WAITING = "remote-runtime: waiting for another run of this script to end"
+
+
 def test_two_at_a_time_take_turns(lonely: Prepared) -> None:
-    give_jupyter(lonely.vm)
+    lonely.give_jupyter()
     script = startup_script.render()
     with lonely.begin(script) as one, lonely.begin(script) as other:
-        ends = [process.communicate(timeout=60)[0].splitlines()[-1] for process in (one, other)]
-    assert ends == ["remote-runtime: ready"] * 2
+        said = [process.communicate(timeout=60)[0].splitlines() for process in (one, other)]
+    assert [lines[-1] for lines in said] == ["remote-runtime: ready"] * 2
+    assert sorted(lines[0] for lines in said) == ["remote-runtime: Beginning", WAITING]
     assert lonely.state() == ("ready", "Ready")
+    assert (lonely.root / "run/remote-runtime/lock").stat().st_mode & 0o777 == 0o600
+
+
+@contextmanager
+def locked(machine: Prepared) -> Iterator[IO[str]]:
+    """Hold the lock of preparations until what is yielded is closed."""
+    machine.run("mkdir", "-p", "/run/remote-runtime")
+    argv = [*machine.enter(), "flock", "/run/remote-runtime/lock", "sh", "-c", "echo held; read -r _"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        assert holder.stdout.readline() == "held\n"
+        yield holder.stdin
+
+
+def test_who_waits_for_another_run_says_nothing_for_it(lonely: Prepared) -> None:
+    lonely.give_jupyter()
+    lonely.run("mkdir", "-p", "/run/remote-runtime")
+    of_the_other = lonely.root / "run/remote-runtime/preparation.json"
+    of_the_other.write_text("{}")
+    script = startup_script.render().replace("lock_seconds=900 ", "lock_seconds=1 ")
+    with locked(lonely) as end:
+        said = lonely.prepare(script, status=1)
+        end.close()
+    assert said.splitlines() == [WAITING, "remote-runtime: failed: another run of this script is still at work"]
+    assert of_the_other.read_text() == "{}"
+    assert lonely.state() == ("", "")
+    assert not (lonely.root / "var/log/remote-runtime.log").exists()
+
+
+def test_an_uninstallation_waits_and_can_be_run_again(lonely: Prepared) -> None:
+    """Where some user's part resists, what it takes for that stays."""
+    lonely.give_jupyter()
+    lonely.add_user("ada", 64811)
+    lonely.add_user("eve", 64812)
+    lonely.prepare(startup_script.render())
+    for user in ("ada", "eve"):
+        lonely.run("remote-runtime-url", user=user)
+    lonely.run("mkdir", "-p", "/home/eve/.remote-runtime/of-root/within")
+    uninstall = [*lonely.enter(), "/opt/remote-runtime/uninstall"]
+    with locked(lonely) as end:
+        with subprocess.Popen(uninstall, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            assert process.stdout
+            assert process.stdout.readline() == "waiting for the startup script to end\n"
+            assert len(lonely.listeners()) == 2
+            end.close()
+            said = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "removed the server of ada" in said
+    assert "could not remove what eve has" in said
+    assert said.endswith("run it again: sudo /opt/remote-runtime/uninstall\n")
+    assert not (lonely.root / "home/ada/.remote-runtime").exists()
+    assert not (lonely.root / "opt/remote-runtime/prepared.json").exists()
+    assert not (lonely.root / "etc/profile.d/remote-runtime.sh").exists()
+    lonely.run("rm", "-r", "/home/eve/.remote-runtime/of-root")
+    said = lonely.run("/opt/remote-runtime/uninstall").stdout
+    assert "removed the server of eve" in said
+    places = ("opt", "run", "etc", "etc/profile.d", "usr/local/bin", "var/log", "home/ada", "home/eve")
+    assert [path for place in places for path in (lonely.root / place).glob("*remote-runtime*")] == []

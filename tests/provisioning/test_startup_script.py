@@ -160,6 +160,18 @@ def test_a_second_run_changes_nothing(machine: Prepared) -> None:
     assert new == set()
 
 
+def test_what_was_not_finished_is_finished_by_the_next_run(machine: Prepared) -> None:
+    """As where the run that built the environment was killed right after that."""
+    (environment,) = (found.parent for found in machine.root.glob("opt/remote-runtime/env/*/.complete"))
+    (environment / ".complete").unlink()
+    (environment / "lib").chmod(0o700)
+    said = machine.prepare(startup_script.render(user="ada"))
+    assert "Compiling" in said
+    assert "Installing" not in said
+    assert (environment / ".complete").exists()
+    assert (environment / "lib").stat().st_mode & 0o777 == 0o755
+
+
 def test_a_unit_stays_while_its_server_does(machine: Prepared) -> None:
     theirs = url(machine, "eve")
     with machine.start("/opt/remote-runtime/run", "serve", user="eve") as unit:

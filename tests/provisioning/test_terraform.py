@@ -12,12 +12,24 @@ from typing import Any
 import pytest
 
 from remote_runtime import startup_script
+from remote_runtime.providers.gce.spec import TOOL, TOOL_LABEL
 
 MODULE = Path(__file__).parents[2] / "provisioning" / "terraform"
 COMPUTED = """
 output "metadata" { value = local.metadata }
 output "has_gpu" { value = local.has_gpu }
 output "tags" { value = local.tags }
+output "labels" { value = var.labels }
+"""
+RESOURCE = "google_compute_instance.this"
+AS_MADE = """
+locals {
+  made = {
+    instance_id       = "42"
+    project           = "lab"
+    network_interface = [{ network_ip = "10.0.0.2", access_config = [] }]
+  }
+}
 """
 
 pytestmark = pytest.mark.skipif(
@@ -27,10 +39,13 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def without_resources(tmp_path: Path) -> Path:
-    """A module with the same variables and computations, and outputs in place of resources."""
+    """A module with the same variables, computations and outputs, and with plain values in place of the VM."""
     for name in ("variables.tf", "locals.tf"):
         shutil.copy(MODULE / name, tmp_path)
-    (tmp_path / "outputs.tf").write_text(COMPUTED)
+    (tmp_path / "computed.tf").write_text(COMPUTED)
+    outputs = (MODULE / "outputs.tf").read_text()
+    assert f"{RESOURCE}.project" in outputs
+    (tmp_path / "outputs.tf").write_text(AS_MADE + outputs.replace(RESOURCE, "local.made"))
     terraform(tmp_path, "init", "-backend=false")
     return tmp_path
 
@@ -82,11 +97,28 @@ def test_metadata_has_the_rendered_script(without_resources: Path) -> None:
     assert startup_script.is_ours(found["metadata"]["startup-script"])
 
 
+def test_the_commands_that_are_told_name_the_project_and_the_user(without_resources: Path) -> None:
+    found, error = computed(without_resources, user="ada")
+    assert error == ""
+    assert found["connect"] == (
+        "remote-runtime connect --project lab --zone us-central1-a --user ada --instance trainer"
+    )
+    assert found["forward"] == (
+        "gcloud compute ssh --project lab --zone us-central1-a ada@trainer -- -L 8888:127.0.0.1:8888"
+    )
+    assert found["labels"] == {TOOL_LABEL: TOOL}
+    found, _ = computed(without_resources)
+    assert found["connect"] == "remote-runtime connect --project lab --zone us-central1-a --instance trainer"
+    assert " us-central1-a trainer -- " in found["forward"]
+
+
 def test_machine_types_with_gpus_are_known(without_resources: Path) -> None:
     found, _ = computed(without_resources)
     assert (found["has_gpu"], found["tags"]) == (False, [])
     found, _ = computed(without_resources, machine_type="g2-standard-4", iap_firewall_rule=True, tags=["a"])
     assert (found["has_gpu"], found["tags"]) == (True, ["a", "trainer"])
+    found, _ = computed(without_resources, machine_type="a4x-highgpu-4g")
+    assert found["has_gpu"]
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from remote_runtime._threads import Deadline
 from tests.gce.cloud import Cloud, Vm
+from tests.gce.runtime import give_jupyter
 from tests.jupyter.local import LocalProcess, LocalShell
 
 SECONDS = 240
@@ -54,6 +58,16 @@ class Prepared:
         environ = {"HOME": f"/home/{user}", "USER": user, "SHELL": "/bin/bash", **environ}
         changing = ["setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups"]
         return [*enter, *changing, "env", "-i", f"PATH={PATH}", *(f"{name}={value}" for name, value in environ.items())]
+
+    def give_jupyter(self) -> None:
+        """Put the tests' own Jupyter where all users find it, and let them read it."""
+        give_jupyter(self.vm)
+        for directory in Path(sys.executable).resolve().parents:
+            if directory.stat().st_mode & 0o005 == 0o005:
+                continue
+            if directory.stat().st_dev != Path("/").stat().st_dev:
+                pytest.skip(f"{directory} is not copied on write in there")
+            self.run("chmod", "a+rx", str(directory))
 
     def run(
         self, *argv: str, user: str = "root", check: bool = True, **environ: str

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -116,9 +118,31 @@ def test_without_any_safe_place_there_is_an_error(tmp_path: Path, places: list[s
         locks.lock_path("/x")
 
 
-def test_real_places_are_on_local_disks() -> None:
-    assert [place.split("/")[1] for place in locks.lock_directories("/home/ada/.remote-runtime")] == [
-        "tmp",
-        "run",
-        "home",
-    ]
+def test_the_first_place_is_on_a_local_disk() -> None:
+    first, second = locks.lock_directories("/home/ada/.remote-runtime")
+    assert first == f"/tmp/remote-runtime-{os.geteuid()}"
+    assert second == "/home/ada/.remote-runtime/locks"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be two users")
+def test_who_takes_our_place_does_not_come_between_a_boot_and_a_login() -> None:
+    uid = 64819
+    squatted, session = Path(f"/tmp/remote-runtime-{uid}"), Path(f"/run/user/{uid}")
+    with tempfile.TemporaryDirectory(dir="/tmp") as state:
+        Path(state).chmod(0o700)
+        os.chown(state, uid, uid)
+        squatted.mkdir()  # root's here, and so not ours
+        os.seteuid(uid)
+        try:
+            at_boot = locks.lock_path(state)
+            os.seteuid(0)
+            session.mkdir(parents=True)
+            os.chown(session, uid, uid)
+            os.seteuid(uid)
+            assert locks.lock_path(state) == at_boot
+            assert at_boot.startswith(state)
+        finally:
+            os.seteuid(0)
+            squatted.rmdir()
+            if session.exists():
+                session.rmdir()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -48,6 +49,11 @@ def test_a_command_that_fails_says_why() -> None:
         system.command(["/nonexistent"], Deadline(10))
     with pytest.raises(GuestFailure, match="did not end in time"):
         system.command(["sleep", "60"], Deadline(0.1))
+
+
+def test_a_command_has_no_terminal_of_ours() -> None:
+    code = "import os, sys; sys.exit(os.getsid(0) != os.getpid())"
+    system.command([sys.executable, "-c", code], Deadline(10))
 
 
 def test_all_may_read_and_nobody_write(tmp_path: Path) -> None:
@@ -106,11 +112,19 @@ class Answers(BaseHTTPRequestHandler):
 
     asked: ClassVar[list[tuple[str, str, str]]]
     flavor = "Google"
+    refused: ClassVar[list[str]]
 
     def answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         assert self.headers["Metadata-Flavor"] == "Google"
         self.asked.append((self.command, self.path, body))
+        if self.refused:
+            kind = self.refused.pop()
+            if kind == "503":
+                self.send_response(503)
+                self.send_header("Metadata-Flavor", self.flavor)
+                self.end_headers()
+            return  # without any answer
         self.send_response(200 if "instance/attributes" not in self.path else 404)
         self.send_header("Metadata-Flavor", self.flavor)
         self.end_headers()
@@ -126,7 +140,9 @@ class Answers(BaseHTTPRequestHandler):
 def metadata(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Answers]]:
     class Own(Answers):
         asked: ClassVar[list[tuple[str, str, str]]] = []
+        refused: ClassVar[list[str]] = []
 
+    monkeypatch.setattr(attributes, "PAUSE_SECONDS", 0.01)
     with ThreadingHTTPServer(("127.0.0.1", 0), Own) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
@@ -154,11 +170,35 @@ def test_another_server_of_that_name_is_not_believed(metadata: type[Answers]) ->
     assert attributes.Metadata().named_user() == ""
 
 
-def test_where_there_is_none_it_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["closed", "503"])
+def test_one_failure_silences_nothing(metadata: type[Answers], kind: str) -> None:
+    server = attributes.Metadata()
+    metadata.refused.append(kind)
+    server.publish("step", "one")
+    server.publish("step", "two")
+    assert [body for _, _, body in metadata.asked] == ["one", "two"]
+    metadata.refused.extend([kind] * 2)
+    assert server.named_user() == "ada"
+    assert len(metadata.asked) == 2 + 3 + 1  # the instance, at the third try, and the project
+    metadata.refused.extend([kind] * 2)
+    server.publish("state", "ready", lasting=True)
+    assert metadata.asked[6:] == metadata.asked[-1:] * 3
+    metadata.refused.extend([kind] * 3)
+    server.publish("state", "ready", lasting=True)
+    server.publish("state", "failed")
+    assert metadata.asked[-1][2] == "failed"  # what has answered once is there
+
+
+def test_where_there_is_none_it_is_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attributes, "PAUSE_SECONDS", 0.01)
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     monkeypatch.setattr(attributes, "HOST", f"127.0.0.1:{port}")
     server = attributes.Metadata()
-    server.publish("state", "ready")
-    monkeypatch.setattr(attributes, "HOST", "nobody asks")
-    assert server.named_user() == ""
+    server.publish("state", "ready", lasting=True)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as late:
+        monkeypatch.setattr(attributes, "HOST", f"127.0.0.1:{late.server_port}")
+        assert server.named_user() == ""
+        late.socket.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            late.socket.accept()

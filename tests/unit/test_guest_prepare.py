@@ -1,0 +1,156 @@
+"""Parts of a preparation, as root on this machine: whom it believes, and what it finishes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remote_runtime.guest import attributes, parts, plan, preparation, prepare, prepared, probe, system
+from remote_runtime.guest.clock import Deadline
+from remote_runtime.guest.console import Console
+from remote_runtime.guest.context import Context
+from remote_runtime.guest.paths import State
+
+pytestmark = pytest.mark.skipif(os.getuid() != 0, reason="only root prepares a machine")
+
+ANSWER = {"executable": "/bin/true", "python_version": "3.11.2", "server": "2.14", "lab": "4.2", "ipykernel": "6"}
+KEY = "key"
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory that all users can reach, which pytest's own are not."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        monkeypatch.setattr(probe, "WELL_KNOWN", [str(directory / "*")])
+        yield directory
+
+
+@pytest.fixture
+def context(place: Path) -> Context:
+    return Context(
+        state=State(prepare.NOWHERE, "machine"),
+        wire=Console(lambda _: None),
+        deadline=Deadline(60),
+        program="",
+        environ={"PATH": str(place / "path")},
+        users_umask=0o022,
+    )
+
+
+def plant(environment: Path) -> Path:
+    """An environment whose Python says that it has Jupyter, and leaves word of who ran it; where that is."""
+    word = environment.with_suffix(".word")
+    word.touch()
+    word.chmod(0o666)
+    python = environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    lines = [
+        "#!/bin/sh",
+        f"{{ id -u; id -G; grep -E 'NoNewPrivs|CapEff' /proc/self/status; env; }} >>{word}",
+        f"echo {shlex.quote(json.dumps(ANSWER))}",
+    ]
+    python.write_text("\n".join(lines) + "\n")
+    python.chmod(0o755)
+    package = environment / "lib" / "python3.11" / "site-packages" / "jupyter_server"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    return word
+
+
+def test_what_lies_about_is_run_by_nobody(place: Path, context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_OF_ROOT", "x")
+    word = plant(place / "env")
+    assert prepare._common_jupyter(context)  # the executable that it names ends well, whoever runs it
+    said = word.read_text().splitlines()
+    assert said[:4] == ["65534", "65534", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"]
+    assert "SECRET_OF_ROOT=x" not in said
+
+
+def test_what_a_script_on_the_path_names_is_run_by_nobody(place: Path, context: Context) -> None:
+    word = plant(place / "env")
+    (place / "env" / "lib").rename(place / "elsewhere")  # so that it is not looked at for its own sake
+    script = place / "path" / "jupyter-server"
+    script.parent.mkdir()
+    script.write_text(f"#!{place}/env/bin/python\n")
+    script.chmod(0o755)
+    assert prepare._common_jupyter(context)
+    assert word.read_text().startswith("65534\n")
+
+
+def test_an_environment_that_not_all_can_read_is_not_everybodys(place: Path, context: Context) -> None:
+    word = plant(place / "env")
+    os.chown(place / "env", 64811, 64811)
+    (place / "env").chmod(0o700)
+    assert not prepare._common_jupyter(context)
+    assert word.read_text() == ""
+
+
+# -- an environment for all -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One that was built, and not finished."""
+    made = place / "env" / KEY
+    (made / "bin").mkdir(parents=True)
+    (made / "lib").mkdir()
+    (made / "lib" / "module.py").write_text("x = 1\n")
+    (made / "lib" / "module.py").chmod(0o600)
+    python = made / "bin" / "python"
+    has = plan.Found("", *ANSWER.values())
+    assert parts.serves(has, prepare.UI)
+    lines = [
+        "#!/bin/sh",
+        f'[ "$2" != -c ] || {{ echo {shlex.quote(json.dumps(ANSWER))}; exit; }}',
+        f'exec {sys.executable} "$@"',
+    ]
+    python.write_text("\n".join(lines) + "\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(prepared, "ENVIRONMENTS", str(place / "env"))
+    monkeypatch.setattr(parts, "environment_key", lambda ui, context: KEY)
+    monkeypatch.setattr(preparation, "STATE_FILE", str(place / "preparation.json"))
+    monkeypatch.setattr(attributes, "PAUSE_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        monkeypatch.setattr(attributes, "HOST", f"127.0.0.1:{closed.getsockname()[1]}")
+    return made
+
+
+def place_environment(context: Context) -> list[str]:
+    """What it did."""
+    wire = Console(lambda _: None)
+    assert prepare._place_environment(context, prepare._Progress(wire, attributes.Metadata())) == KEY
+    return wire.lines
+
+
+def test_an_environment_that_was_not_finished_is_finished(environment: Path, context: Context) -> None:
+    for _ in range(2):
+        assert place_environment(context) == ["== Compiling Jupyter"]
+        assert list((environment / "lib" / "__pycache__").glob("module.*.pyc"))
+        assert (environment / "lib" / "module.py").stat().st_mode & 0o777 == 0o644
+        assert place_environment(context) == []
+        # As if it had been killed in the middle of that.
+        (environment / prepare.COMPLETE).unlink()
+        (environment / "lib" / "module.py").chmod(0o600)
+        shutil.rmtree(environment / "lib" / "__pycache__")
+
+
+def test_the_reason_of_a_failure_is_told_without_credentials(
+    environment: Path, context: Context, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "RUN_DIRECTORY", str(environment))
+    with prepare._Progress(Console(lambda _: None), attributes.Metadata()) as progress:
+        progress.end("failed", "no answer from https://ada:sesame@index.example/simple")
+    told = capfd.readouterr().out + Path(preparation.STATE_FILE).read_text()
+    assert told.count("https://index.example/simple") == 2
+    assert "sesame" not in told
