@@ -7,7 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from remote_runtime import bootstrap, proof
 from remote_runtime._threads import Deadline
@@ -74,7 +74,8 @@ def connect(
         this call alone, as ``create`` says, and deleted when the Runtime is closed; there must be none of that name.
     login
         ``user`` on the machine; ``host_key`` (``SHA256:...``) is the one host key to accept; ``ask(prompt, echo)``
-        puts a question to a person, and without it nothing is ever asked.
+        puts a question to a person, and without it nothing is ever asked.  These three are short for the fields of
+        ``gce`` of these names.
     ports
         ``local_port`` is strict; ``"auto"`` takes the one of the last time or any; None takes that of the last time,
         else 8888, else any.  ``forwards`` are further ports, strict as well.
@@ -102,12 +103,15 @@ def connect(
         others = [
             (forward, opened.enter_context(listen(forward.local_port, hint=FORWARD_HINT))) for forward in forwards
         ]
-        wanted = _options(gce or GceOptions(), zone, project, create)
-        wanted = dataclasses.replace(wanted, user=user, host_key=host_key, ask=ask)
-        look_up = partial(lookup, user=user, host_key=host_key)
+        said = {"user": user, "host_key": host_key, "ask": ask, "project": project, "create": create}
+        wanted = _options(gce or GceOptions(), zones=(zone,) if zone else (), **said)
+        spec = ephemeral_spec(provider, instance, wanted.create) if ephemeral else None
+        if spec:
+            wanted = dataclasses.replace(wanted, create=None)  # it is made once, here
+        look_up = partial(lookup, user=wanted.user, host_key=wanted.host_key)
         machines = load_provider(provider, settings, lookup=look_up, gce=wanted)
-        if ephemeral:
-            _make(opened, machines, ephemeral_spec(provider, instance, wanted.create), on_event, deadline)
+        if spec:
+            _make(opened, machines, spec, store, on_event, deadline)
         with step(on_event, "instance", f"Finding {instance}"):
             machine = machines.ensure(instance, deadline, on_event)
         opened.callback(lambda: machine.release(Deadline(RELEASE_SECONDS)))
@@ -119,7 +123,7 @@ def connect(
                 resolve=machine.resolve,
                 judge=machine.judge,
                 prepare=prepare,
-                ask=ask,
+                ask=wanted.ask,
                 on_event=on_event,
                 deadline=deadline,
                 transport=transport,
@@ -181,10 +185,9 @@ class _Preparation:
         return self._sentinel is not None and self._sentinel.stands
 
 
-def _options(gce: GceOptions, zone: str | None, project: str | None, create: GceSpec | None) -> GceOptions:
+def _options(gce: GceOptions, **said: Any) -> GceOptions:
     """The options with what was said beside them, which is stronger."""
-    zones = (zone,) if zone else gce.zones
-    return dataclasses.replace(gce, zones=zones, project=project or gce.project, create=create or gce.create)
+    return dataclasses.replace(gce, **{name: value for name, value in said.items() if value})
 
 
 def ephemeral_spec(provider: str, name: str, create: GceSpec | None) -> InstanceSpec:
@@ -197,7 +200,9 @@ def ephemeral_spec(provider: str, name: str, create: GceSpec | None) -> Instance
     return dataclasses.replace(create or GceSpec(name), name=name, at_end="delete")
 
 
-def _make(opened: ExitStack, machines: Provider, spec: InstanceSpec, on_event: EventSink, deadline: Deadline) -> None:
+def _make(
+    opened: ExitStack, machines: Provider, spec: InstanceSpec, store: Store, on_event: EventSink, deadline: Deadline
+) -> None:
     """Make the machine, and have it deleted at the end; one that exists is not ours to delete, and an error."""
 
     def delete() -> None:
@@ -207,9 +212,10 @@ def _make(opened: ExitStack, machines: Provider, spec: InstanceSpec, on_event: E
             except InstanceError as error:
                 if error.code != "instance_not_found":  # it is gone already
                     raise
+        store.mark(machines.name, spec.name, deleted=True)
 
     with step(on_event, "machine", f"Creating {spec.name}"):
-        machines.create(spec, deadline)
+        machines.create(spec, deadline, on_event)
     opened.callback(delete)
 
 
@@ -294,5 +300,5 @@ def _forward(
 
 def _remembered(known: Remembered, port: int, server: ServerInfo) -> Remembered:
     return dataclasses.replace(
-        known, local_port=port, token=server.token, base_url=server.base_url, server_pid=server.pid
+        known, local_port=port, token=server.token, base_url=server.base_url, server_pid=server.pid, deleted=False
     )

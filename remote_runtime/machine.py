@@ -6,10 +6,11 @@ Everything here is synchronous, bounded by a ``timeout`` in seconds, prints noth
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from subprocess import CompletedProcess
 from typing import TYPE_CHECKING, Any, Literal
 
 from remote_runtime import bootstrap
@@ -18,7 +19,7 @@ from remote_runtime.errors import AlreadyConnected, InstanceError, RemoteRuntime
 from remote_runtime.events import EventSink, Notice, log_event, step
 from remote_runtime.model import Instance, InstanceSpec, InstanceState, Question, Remembered, ServerInfo
 from remote_runtime.processes import end, recognise
-from remote_runtime.providers import load_provider
+from remote_runtime.providers import USUAL_PROVIDER, load_provider
 from remote_runtime.settings import Settings
 from remote_runtime.store import Store
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from remote_runtime.providers.gce.options import GceOptions
     from remote_runtime.ssh import Connection
 
-USUAL_PROVIDER = "gce"
 _LONG_SECONDS = 600.0
 DISCONNECT_SECONDS = 15.0
 """For so long a process that is asked to end may clean up: it may have a key to take back from a cloud."""
@@ -71,7 +71,7 @@ class Machine:
     """One machine, by its name at its provider.
 
     ``gce`` and ``user`` as for :func:`remote_runtime.api.connect`; ``ask`` may be asked for passphrases (None:
-    nobody is there).
+    nobody is there).  What is not said by ``user`` and ``ask`` is as the fields of ``gce`` of these names say.
     """
 
     def __init__(
@@ -89,9 +89,9 @@ class Machine:
         self.provider = provider
         self.settings = settings or Settings.load()
         self.store = Store(self.settings.state_dir)
-        self._user = user
+        self._user = user or (gce.user if gce else None)
         self._gce = gce
-        self._ask = ask
+        self._ask = ask or (gce.ask if gce else None)
         self._on_event = on_event
 
     # -- what is remembered here --------------------------------------------------------------------------------------
@@ -99,9 +99,13 @@ class Machine:
     def remembered(self) -> Remembered:
         """What this host knows of the machine.
 
-        Raises :class:`InstanceError` (``instance_not_found``) if it never was connected from here.
+        Raises :class:`InstanceError` (``instance_not_found``) if it never was connected from here, or was deleted.
         """
         found = self.store.load(self.provider, self.name)
+        if found and found.deleted:
+            raise InstanceError(
+                f"{self.name} was deleted", hint="A machine made anew under this name gets the URL that it had."
+            )
         if found is None or not found.url:
             # A bare name of which nothing is known counts as the usual provider's: that is no news to anybody.
             said = "" if self.provider == USUAL_PROVIDER else f" ({self.provider})"
@@ -146,6 +150,19 @@ class Machine:
         title = f"Reading Jupyter's log on {self.name}"
         with self._login(self._running(deadline), deadline, "logs", title) as connection:
             return bootstrap.server_log(connection, deadline, lines=lines)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",
+        on_output: Callable[[str, bytes], None] | None = None,
+        timeout: float = 600,
+    ) -> CompletedProcess[bytes]:
+        """Run a command on the machine, as :meth:`.Runtime.run` does, without a Jupyter and over a login of its own."""
+        deadline = Deadline(timeout)
+        with self._login(self._running(deadline), deadline, "run", f"Running {argv[0]} on {self.name}") as connection:
+            return bootstrap.run(connection, argv, input=input, on_output=on_output, deadline=deadline)
 
     # -- ending -----------------------------------------------------------------------------------------------------
 
@@ -225,26 +242,43 @@ class Machine:
         self._disconnect(deadline)
         with step(self._on_event, "machine", f"Deleting {self.name}"):
             self._provider().delete(self.name, deadline, keep_disks=keep_disks)
+        self.store.mark(self.provider, self.name, deleted=True)
 
     def uninstall(self, *, timeout: float = 60) -> list[str]:
-        """Remove all of ours from the machine, and what this host remembers of it; return what was removed."""
+        """Remove all of ours from the machine, and what this host remembers of it; return what was removed.
+
+        A machine that is known here, but is gone, is only forgotten.
+        """
         deadline = Deadline(timeout)
-        instance = self._running(deadline)
+        try:
+            instance = self._running(deadline)
+        except InstanceError as error:
+            if error.code != "instance_not_found" or self.store.load(self.provider, self.name) is None:
+                raise
+            self._disconnect(deadline)
+            self._on_event(Notice("machine_gone", f"{error.message}, so it is only forgotten here"))
+            self._forget(deadline)
+            return []
         if self._disconnect(deadline):
             instance = self._running(deadline)
         title = f"Removing what remote-runtime put on {self.name}"
         with self._login(instance, deadline, "uninstall", title) as connection:
             removed = bootstrap.uninstall(connection, deadline, on_event=self._on_event)
+        self._forget(deadline)
+        return removed
+
+    def _forget(self, deadline: Deadline) -> None:
         self._provider().forget(self.name, deadline)
         self.store.forget(self.provider, self.name)
-        return removed
 
     # -- making -----------------------------------------------------------------------------------------------------
 
     def create(self, spec: InstanceSpec | None = None, *, timeout: float = 60) -> Instance:
         """Make the machine, running; ``spec`` says what it shall be (None: the usual)."""
         with step(self._on_event, "machine", f"Creating {self.name}"):
-            return self._provider().create(spec or InstanceSpec(self.name), Deadline(timeout))
+            made = self._provider().create(spec or InstanceSpec(self.name), Deadline(timeout), self._on_event)
+        self.store.mark(self.provider, self.name, deleted=False)
+        return made
 
     def creation_request(self, spec: InstanceSpec, *, timeout: float = 60) -> dict[str, Any]:
         """The request by which :meth:`create` would make it; nothing is made."""
@@ -253,7 +287,7 @@ class Machine:
     def start(self, *, timeout: float = 60) -> Instance:
         """Start the machine (its Jupyter server is started by connect)."""
         with step(self._on_event, "machine", f"Starting {self.name}"):
-            return self._provider().start(self.name, Deadline(timeout))
+            return self._provider().start(self.name, Deadline(timeout), self._on_event)
 
     def change(self, verb: Change, *, timeout: float = 60) -> Instance:
         """Suspend, resume or reset the machine."""
@@ -269,7 +303,8 @@ class Machine:
         from remote_runtime.ssh.config import lookup
 
         gce = replace(self._gce or GceOptions(), user=self._user, ask=self._ask)
-        return load_provider(self.provider, self.settings, lookup=partial(lookup, user=self._user), gce=gce)
+        look_up = partial(lookup, user=gce.user, host_key=gce.host_key)
+        return load_provider(self.provider, self.settings, lookup=look_up, gce=gce)
 
     def _find(self, deadline: Deadline) -> Instance:
         instance = self._provider().find(self.name, deadline)

@@ -6,13 +6,14 @@ Everything here is synchronous, bounded by a ``timeout`` in seconds, prints noth
 from __future__ import annotations
 
 import queue
+import shlex
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from remote_runtime._threads import Deadline, ThreadGroup
-from remote_runtime.errors import RemoteRuntimeError, StateError, TimedOut
+from remote_runtime.errors import InstanceError, RemoteRuntimeError, StateError, TimedOut
 from remote_runtime.events import Event, EventSink, Notice, log_event
 from remote_runtime.machine import Machine, MachineStatus, MachineSummary
 from remote_runtime.model import Endpoint
@@ -20,7 +21,18 @@ from remote_runtime.providers import load_provider
 from remote_runtime.settings import Settings
 from remote_runtime.store import Store
 
-__all__ = ["Machine", "MachineStatus", "MachineSummary", "Stopped", "known_machines", "list_machines", "stop_all"]
+__all__ = [
+    "ListedVm",
+    "Machine",
+    "MachineStatus",
+    "MachineSummary",
+    "Stopped",
+    "Vms",
+    "known_machines",
+    "list_machines",
+    "list_vms",
+    "stop_all",
+]
 
 STOP_ALL_SECONDS = 20.0
 
@@ -28,7 +40,7 @@ STOP_ALL_SECONDS = 20.0
 def known_machines(settings: Settings) -> list[tuple[str, str]]:
     """Provider and name of each machine that this host remembers and each sandbox that exists, by name.
 
-    A sandbox that was deleted is remembered for its URL's sake, but it is not known.
+    A machine that was deleted is remembered for its URL's sake, but it is not known.
     """
     sandboxes = load_provider("sandbox", settings, lookup=_never).list()
     found = {key for key in Store(settings.state_dir).names() if key[0] != "sandbox"}
@@ -105,7 +117,8 @@ def stop_all(
 ) -> list[Stopped]:
     """:meth:`Machine.stop` for all :func:`known_machines`, side by side, ``timeout`` seconds for each.
 
-    ``on_event`` hears their notices; the steps of several machines at once would tell no story.
+    ``on_event`` hears their notices; the steps of several machines at once would tell no story.  One that its provider
+    does not have (any more) has nothing to be stopped, unless a process of this host keeps it connected.
     """
     settings = settings or Settings.load()
     pending = set(known_machines(settings))
@@ -116,7 +129,7 @@ def stop_all(
         ran, problem = False, None
         try:
             one = Machine(name, provider=provider, settings=settings, on_event=notices)
-            ran = one.stop_by(machine, deadlines[provider, name])
+            ran = _stop(one, machine, deadlines[provider, name], notices)
         except RemoteRuntimeError as error:
             problem = error
         except Exception as error:  # noqa: BLE001 - a thread's top: the others go on
@@ -147,6 +160,18 @@ def stop_all(
     late = TimedOut(f"No answer within {timeout:g} s", hint="Try it alone, with a longer --timeout.")
     done += [Stopped(name, provider, False, late) for provider, name in pending]
     return sorted(done, key=lambda stopped: (stopped.name, stopped.provider))
+
+
+def _stop(one: Machine, machine: bool, deadline: Deadline, on_event: EventSink) -> bool:
+    try:
+        return one.stop_by(machine, deadline)
+    except InstanceError as error:
+        if error.code != "instance_not_found" or one.store.held(one.provider, one.name):
+            raise
+        command = shlex.join(["remote-runtime", "uninstall", one.name])
+        text = f"{error.message}, so nothing is to be stopped. If it is gone for good: {command}"
+        on_event(Notice("machine_gone", text))
+        return False
 
 
 def _never(target: str, *_: object, **__: object) -> Endpoint:

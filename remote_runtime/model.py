@@ -216,6 +216,7 @@ class Remembered:
 
     ``host_pid`` and ``host_started`` name the process that keeps it connected now (0: none did at the last write);
     ``settings`` is what the provider needs to find the machine again without being told twice.
+    ``deleted``: the machine is no more; its port and token are kept for one that is made anew under its name.
     """
 
     name: str
@@ -227,6 +228,7 @@ class Remembered:
     host_pid: int = 0
     host_started: float = 0.0
     settings: dict[str, Any] = field(default_factory=dict)
+    deleted: bool = False
 
     @property
     def url(self) -> str:

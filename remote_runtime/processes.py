@@ -16,6 +16,9 @@ from remote_runtime._threads import Deadline, timed_out
 
 END_SECONDS = 3.0
 """How long a process may take to end when it is asked to, before it is killed."""
+CommandLineTest = Callable[[Sequence[str]], bool]
+"""Tells by a process's command line whether it is one that is meant."""
+
 _CLOCK_SECONDS = 2.0
 _LAUNCH_SECONDS = 20.0
 _POLL_SECONDS = 0.01
@@ -74,10 +77,10 @@ def _start_on_windows(argv: Sequence[str], output: int, cwd: Path, env: Mapping[
     return process.pid
 
 
-def recognise(pid: int, started: float, marker: str = "") -> psutil.Process | None:
+def recognise(pid: int, started: float, meant: CommandLineTest | None = None) -> psutil.Process | None:
     """The running process ``pid`` if it is the one that was started at ``started`` (unix seconds), else None.
 
-    A clock that is set moves every start time: a process whose command line has ``marker``, if one is given, is taken
+    A clock that is set moves every start time: a process whose command line is ``meant``, if that is given, is taken
     for it as well.
     """
     if pid <= 0:
@@ -87,7 +90,7 @@ def recognise(pid: int, started: float, marker: str = "") -> psutil.Process | No
         if process.status() == psutil.STATUS_ZOMBIE:
             return None
         same = abs(process.create_time() - started) <= _CLOCK_SECONDS
-        return process if same or (marker and marker in " ".join(process.cmdline())) else None
+        return process if same or (meant and meant(process.cmdline())) else None
     return None
 
 
@@ -110,9 +113,9 @@ def having_home(home: Path) -> list[psutil.Process]:
     return _others(lambda process: process.environ().get("HOME") == str(home))
 
 
-def naming(marker: str) -> list[psutil.Process]:
-    """The processes that have ``marker`` in their command line, except us and those that we run under."""
-    return _others(lambda process: marker in " ".join(process.cmdline()))
+def running(meant: CommandLineTest) -> list[psutil.Process]:
+    """The processes whose command line is ``meant``, except us and those that we run under."""
+    return _others(lambda process: meant(process.cmdline()))
 
 
 def _others(wanted: Callable[[psutil.Process], bool]) -> list[psutil.Process]:

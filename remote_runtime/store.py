@@ -29,7 +29,13 @@ _GLANCE_SECONDS = 0.25
 """Longer than another process's :meth:`Store.held` keeps the lock, which it can only test by taking it."""
 
 _FIELDS = {field.name: field for field in dataclasses.fields(Remembered)}
-_KINDS: dict[str, type | tuple[type, ...]] = {"str": str, "int": int, "float": (int, float), "dict[str, Any]": dict}
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "dict[str, Any]": dict,
+}
 
 
 class Store:
@@ -63,12 +69,34 @@ class Store:
         except OSError as error:
             raise _unusable(path, error) from error
 
+    def mark(self, provider: str, name: str, *, deleted: bool) -> None:
+        """Note that the machine was deleted, or that it is there again; nothing happens if it is unknown.
+
+        A file that can't be read is left to :meth:`load`: what was done to the machine is done.
+        """
+        try:
+            known = self.load(provider, name)
+        except StateError:
+            return
+        if known and known.deleted != deleted:
+            self.save(dataclasses.replace(known, deleted=deleted))
+
     def names(self) -> list[tuple[str, str]]:
-        """Provider and name of each machine that is known, by name; no file is read, so none can be damaged."""
+        """Provider and name of each machine that is known, by name, but for those that were deleted.
+
+        One whose file is damaged is known.
+        """
         if not self._machines.is_dir():
             return []
-        found = (_parts(path.parent.name) for path in self._machines.glob("*/machine.json"))
+        found = (_parts(path.parent.name) for path in self._machines.glob("*/machine.json") if not self._deleted(path))
         return sorted(found, key=lambda parts: (parts[1], parts[0]))
+
+    def _deleted(self, path: Path) -> bool:
+        try:
+            known = self._read(path)
+        except StateError:
+            return False
+        return known is not None and known.deleted
 
     @contextmanager
     def hold(self, provider: str, name: str) -> Iterator[Remembered]:

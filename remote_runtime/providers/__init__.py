@@ -19,7 +19,9 @@ from remote_runtime.settings import Settings
 if TYPE_CHECKING:
     from remote_runtime.providers.gce.options import GceOptions
 
-PROVIDERS = ("gce", "sandbox", "ssh")
+PROVIDERS = ("gce", "ssh", "sandbox")
+USUAL_PROVIDER = "gce"
+"""Whose machine a bare name means."""
 
 Change = Literal["suspend", "resume", "reset"]
 
@@ -38,13 +40,16 @@ class Provider(Protocol):
     def list(self, deadline: Deadline | None = None) -> list[Instance]:
         """All machines that this provider can enumerate, by name."""
 
-    def create(self, spec: InstanceSpec, deadline: Deadline) -> Instance:
-        """Make a machine and start it; InstanceError with code ``instance_exists`` if the name is taken."""
+    def create(self, spec: InstanceSpec, deadline: Deadline, on_event: EventSink) -> Instance:
+        """Make a machine and start it; InstanceError with code ``instance_exists`` if the name is taken.
+
+        Its progress is told as that of the step ``machine``, as is that of :meth:`start`.
+        """
 
     def creation_request(self, spec: InstanceSpec, deadline: Deadline) -> dict[str, Any]:
         """The request by which :meth:`create` would make the machine, as plain values; nothing is made."""
 
-    def start(self, name: str, deadline: Deadline) -> Instance:
+    def start(self, name: str, deadline: Deadline, on_event: EventSink) -> Instance:
         """Start the machine; nothing happens if it runs."""
 
     def stop(self, name: str, deadline: Deadline) -> None:

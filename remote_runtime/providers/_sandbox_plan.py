@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
@@ -15,6 +16,9 @@ Kind = Literal["openssh", "asyncssh"]
 
 SEARCH_PATH = ("/usr/local/bin", "/usr/bin", "/bin", "/usr/local/sbin", "/usr/sbin", "/sbin")
 """``PATH`` of a command in the sandbox: what a plain login on such a machine has, and nothing of our environment."""
+
+ASYNCSSH_MODULE = "remote_runtime.providers._asyncssh_server"
+"""The program of the server in Python, as ``python -m`` runs it."""
 
 RUN_SCRIPT = """\
 # Runs what an SSH client asks for: by the account's shell, in the sandbox's home and not in the account's.
@@ -140,6 +144,18 @@ def sshd_config(*, server: PurePath, home: PurePath, port: int, path: str, only_
     if penalties:
         lines.append("PerSourcePenalties no")
     return "\n".join(lines) + "\n"
+
+
+def is_server(command_line: Sequence[str], server: PurePath) -> bool:
+    """Whether a process with that command line is the SSH server whose files are in the directory ``server``.
+
+    That it names the directory is not enough: so does an editor in which somebody looks at the log.
+    """
+    if list(command_line[1:4]) == ["-m", ASYNCSSH_MODULE, str(server)]:
+        return True
+    # sshd writes what it does over its arguments: one text that can't be taken apart at blanks.
+    config = re.escape(f"{server}/sshd_config")
+    return re.fullmatch(rf"(?:sshd: )?\S*sshd -D -e -f {config}(?: \[.*)?", " ".join(command_line).rstrip()) is not None
 
 
 def missing_directory(complaint: str) -> str | None:

@@ -19,7 +19,15 @@ from remote_runtime._threads import Deadline, timed_out
 from remote_runtime.errors import InstanceError
 from remote_runtime.providers import _sandbox_openssh as _openssh
 from remote_runtime.providers._sandbox_files import SandboxFiles, own_directory
-from remote_runtime.providers._sandbox_plan import SEARCH_PATH, Kind, State, Unusable, version_of
+from remote_runtime.providers._sandbox_plan import (
+    ASYNCSSH_MODULE,
+    SEARCH_PATH,
+    Kind,
+    State,
+    Unusable,
+    is_server,
+    version_of,
+)
 from remote_runtime.text import printable
 
 START_SECONDS = 20.0
@@ -56,7 +64,7 @@ def start(files: SandboxFiles, kinds: tuple[Kind, ...], environ: Mapping[str, st
 
 def running(files: SandboxFiles, state: State) -> psutil.Process | None:
     """The server's process, or None if it has ended."""
-    return processes.recognise(state.pid, state.started, str(files.server)) if state.pid else None
+    return processes.recognise(state.pid, state.started, lambda argv: is_server(argv, files.server))
 
 
 def answers(port: int, deadline: Deadline) -> str | None:
@@ -102,7 +110,7 @@ def stop(files: SandboxFiles, deadline: Deadline) -> None:
 
 def _servers(files: SandboxFiles) -> list[psutil.Process]:
     """The sandbox's servers; one may not be written down, if who started it was killed before that."""
-    return processes.naming(str(files.server))
+    return processes.running(lambda argv: is_server(argv, files.server))
 
 
 def _end_forgotten(files: SandboxFiles, deadline: Deadline) -> None:
@@ -213,5 +221,4 @@ def _is_recent(python: str) -> bool:
 def _prepare_asyncssh(files: SandboxFiles, port: int) -> list[str]:
     if importlib.util.find_spec("asyncssh") is None:
         raise Unusable("asyncssh is not installed")
-    module = "remote_runtime.providers._asyncssh_server"
-    return [sys.executable, "-m", module, str(files.server), str(files.home), str(port)]
+    return [sys.executable, "-m", ASYNCSSH_MODULE, str(files.server), str(files.home), str(port)]

@@ -45,7 +45,7 @@ class ExistingProvider:
         """None: ssh_config's aliases are not a list of machines."""
         return []
 
-    def create(self, spec: InstanceSpec, deadline: Deadline) -> Instance:  # noqa: ARG002
+    def create(self, spec: InstanceSpec, deadline: Deadline, on_event: EventSink) -> Instance:  # noqa: ARG002
         """Not supported."""
         raise self.refusal("create", spec.name)
 
@@ -53,7 +53,7 @@ class ExistingProvider:
         """Not supported."""
         raise self.refusal("create", spec.name)
 
-    def start(self, name: str, deadline: Deadline) -> Instance:  # noqa: ARG002
+    def start(self, name: str, deadline: Deadline, on_event: EventSink) -> Instance:  # noqa: ARG002
         """Not supported."""
         raise self.refusal("start", name)
 

@@ -45,13 +45,7 @@ class SandboxProvider:
                 files.make()
             state = self._up(files, deadline)
         if new:
-            on_event(
-                Notice(
-                    "sandbox_isolates_nothing",
-                    f"Sandboxes isolate nothing: what runs in {name} has all your rights on this computer",
-                    "warning",
-                )
-            )
+            _warn(name, on_event)
         return self._instance(files, state)
 
     def find(self, name: str, deadline: Deadline | None = None) -> Instance | None:  # noqa: ARG002
@@ -65,7 +59,7 @@ class SandboxProvider:
         names = sorted(path.parent.parent.name for path in root.glob("*/server/state.json"))
         return [found for name in names if is_name(name) and (found := self.find(name))]
 
-    def create(self, spec: InstanceSpec, deadline: Deadline) -> Instance:
+    def create(self, spec: InstanceSpec, deadline: Deadline, on_event: EventSink) -> Instance:
         """Make a sandbox and start it."""
         files = self._files(spec.name)
         with files.lock(deadline):
@@ -76,13 +70,15 @@ class SandboxProvider:
                     code="instance_exists",
                 )
             files.make()
-            return self._instance(files, self._up(files, deadline))
+            state = self._up(files, deadline)
+        _warn(spec.name, on_event)
+        return self._instance(files, state)
 
     def creation_request(self, spec: InstanceSpec, deadline: Deadline) -> dict[str, Any]:  # noqa: ARG002
         """Not supported: nothing is asked of anybody."""
         raise _refused("show the request for", spec.name)
 
-    def start(self, name: str, deadline: Deadline) -> Instance:
+    def start(self, name: str, deadline: Deadline, on_event: EventSink) -> Instance:  # noqa: ARG002
         """Start the sandbox's SSH server if it does not run."""
         files = self._existing(name)
         with files.lock(deadline):
@@ -167,6 +163,11 @@ class SandboxProvider:
             )
         files.check()
         return files
+
+
+def _warn(name: str, on_event: EventSink) -> None:
+    text = f"Sandboxes isolate nothing: what runs in {name} has all your rights on this computer"
+    on_event(Notice("sandbox_isolates_nothing", text, "warning"))
 
 
 def _refused(verb: str, name: str) -> InstanceError:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -135,13 +135,22 @@ def test_a_booting_machine_is_heard_meanwhile(cloud: Cloud, provide: Provide) ->
     assert ("guest-agent", "sshable") in vm.guest_attributes
 
 
-def test_made_and_logged_in(cloud: Cloud, provide: Provide) -> None:
-    provider = provide(zones=(A,), create=GceSpec("trainer"))
+@pytest.mark.parametrize(
+    ("at_end", "words"),
+    [("stop", "Google stops trainer at "), ("delete", "Google deletes trainer, with its disks, at ")],
+)
+def test_made_and_logged_in(cloud: Cloud, provide: Provide, at_end: Literal["stop", "delete"], words: str) -> None:
+    provider = provide(zones=(A,), create=GceSpec("trainer", at_end=at_end))
     said, events = connect(provider)
     assert said.endswith("trainer")
     assert "instances.setMetadata" not in cloud.methods  # the key is there from the start
     notices = [event for event in events if isinstance(event, Notice)]
     assert [notice.code for notice in notices] == ["run_limit"]
+    assert notices[0].text.startswith(words)
+    cloud.forget_calls()
+    _, events = connect(provide())
+    assert notices == [event for event in events if isinstance(event, Notice)]
+    assert cloud.methods == []  # it is remembered
 
 
 def test_two_hosts_that_make_it_at_once_both_get_in(cloud: Cloud, tmp_path: Path) -> None:

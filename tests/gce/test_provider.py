@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, RemoteRuntimeError, TimedOut, UsageError
-from remote_runtime.events import Event, Notice, StepProgress
+from remote_runtime.events import Event, Notice, StepProgress, log_event
 from remote_runtime.providers.gce import GceOptions, GceProvider, GceSpec
 from remote_runtime.providers.gce.spec import Gpu
 from remote_runtime.settings import Settings
@@ -191,7 +192,7 @@ def test_a_sold_out_zone_is_waited_out_if_that_is_wanted(
         vm.power_off()
     api.inject("instances.start", stock_out(api.project, A), times=999)
     with pytest.raises(TimedOut) as caught:
-        provide(retry_until_up=True).start("trainer", Deadline(0.8))
+        provide(retry_until_up=True).start("trainer", Deadline(0.8), log_event)
     assert A in caught.value.message
 
 
@@ -204,7 +205,7 @@ def test_the_life_of_a_vm(api: Cloud, provide: Provide) -> None:
     assert vm.status == "TERMINATED"
     provider.stop("trainer", Deadline(SECONDS))
     assert api.methods.count("instances.stop") == 1
-    assert provider.start("trainer", Deadline(SECONDS)).state == "running"
+    assert provider.start("trainer", Deadline(SECONDS), log_event).state == "running"
     assert provider.change("suspend", "trainer", Deadline(SECONDS)).state == "stopped"
     assert provider.change("resume", "trainer", Deadline(SECONDS)).state == "running"
     address = vm.address
@@ -224,7 +225,7 @@ def test_disks_can_be_kept(api: Cloud, provide: Provide) -> None:
 @pytest.mark.parametrize("verb", ["stop", "start", "delete"])
 def test_verbs_want_a_vm(provide: Provide, verb: str) -> None:
     with pytest.raises(InstanceError) as caught:
-        getattr(provide(), verb)("nobody", Deadline(SECONDS))
+        getattr(provide(), verb)("nobody", Deadline(SECONDS), *([log_event] if verb == "start" else []))
     assert caught.value.code == "instance_not_found"
 
 
@@ -232,7 +233,7 @@ def test_verbs_want_a_vm(provide: Provide, verb: str) -> None:
 
 
 def create(provider: GceProvider, spec: GceSpec | None = None, seconds: float = SECONDS) -> None:
-    provider.create(spec or GceSpec("trainer"), Deadline(seconds))
+    provider.create(spec or GceSpec("trainer"), Deadline(seconds), log_event)
 
 
 def test_made_as_asked(api: Cloud, provide: Provide) -> None:
@@ -402,6 +403,32 @@ def test_two_hosts_that_create_at_once_share_one_vm(api: Cloud, provide: Provide
     assert done == ["trainer", "trainer"]
     assert len(api.vms) == 1
     assert api.methods.count("instances.insert") == 2
+
+
+def test_of_two_hosts_that_make_one_at_once_each_deletes_its_own_alone(api: Cloud, provide: Provide) -> None:
+    both_looked = threading.Barrier(2, timeout=SECONDS)
+
+    def confirm(_question: str) -> None:
+        both_looked.wait()
+
+    def host(zone: str) -> tuple[GceProvider, str]:
+        provider = provide(zones=(zone,), confirm=confirm)
+        try:
+            create(provider)
+        except InstanceError as error:
+            return provider, error.code
+        return provider, "made"
+
+    with ThreadPoolExecutor(2) as pool:
+        (winner, _), (_, lost) = sorted(pool.map(host, (A, A)), key=lambda host: host[1] != "made")
+    assert lost == "instance_exists"
+    assert [vm.name for vm in api.vms] == ["trainer"]
+    api.vms[0].vanish()
+    create(provide(zones=(A,)))
+    with pytest.raises(InstanceError) as caught:
+        winner.delete("trainer", Deadline(SECONDS))  # this one is somebody else's
+    assert caught.value.code == "instance_not_found"
+    assert len(api.vms) == 1
 
 
 # -- who we are -----------------------------------------------------------------------------------------------------

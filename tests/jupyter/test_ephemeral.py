@@ -12,9 +12,12 @@ from remote_runtime import Runtime, ServerOptions, Settings, connect
 from remote_runtime._threads import Deadline
 from remote_runtime.api import ephemeral_spec, parse_lease
 from remote_runtime.errors import InstanceError, RemoteRuntimeError, UsageError
+from remote_runtime.events import Event, Notice, log_event
+from remote_runtime.machines import known_machines
 from remote_runtime.model import InstanceSpec
 from remote_runtime.providers.gce.spec import GceSpec
 from remote_runtime.providers.sandbox import SandboxProvider
+from remote_runtime.store import Store
 
 
 @pytest.fixture
@@ -31,15 +34,19 @@ def alone(settings: Settings, **options: Any) -> Runtime:
 
 
 def test_it_is_there_for_the_block_and_gone_after_it(settings: Settings, sandboxes: SandboxProvider) -> None:
-    with alone(settings) as runtime:
+    events: list[Event] = []
+    with alone(settings, on_event=events.append) as runtime:
         assert [machine.name for machine in sandboxes.list()] == ["job"]
+        assert known_machines(settings) == [("sandbox", "job")]
         assert runtime.execute("6 * 7").text == "42\n"
     assert sandboxes.list() == []
+    assert Store(settings.state_dir).names() == known_machines(settings) == []
+    assert "sandbox_isolates_nothing" in [event.code for event in events if isinstance(event, Notice)]
     runtime.close()
 
 
 def test_one_that_exists_is_somebody_elses(settings: Settings, sandboxes: SandboxProvider) -> None:
-    sandboxes.create(InstanceSpec("job"), Deadline(30))
+    sandboxes.create(InstanceSpec("job"), Deadline(30), log_event)
     with pytest.raises(InstanceError) as caught:
         alone(settings)
     assert caught.value.code == "instance_exists"

@@ -21,7 +21,7 @@ import pytest
 from remote_runtime import ssh
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, StateError, UsageError
-from remote_runtime.events import Event, Notice
+from remote_runtime.events import Event, Notice, log_event
 from remote_runtime.model import Endpoint, Identity, Instance, InstanceSpec, Pinned
 from remote_runtime.providers import _sandbox_openssh, _sandbox_server
 from remote_runtime.providers.sandbox import SandboxProvider
@@ -178,10 +178,10 @@ def test_stop_ends_what_runs_in_it_and_start_brings_it_back(provider: SandboxPro
         login(found)
     assert caught.value.code == "instance_stopped"
     provider.stop("sandbox", Deadline(SECONDS))  # nothing happens
-    again = login(provider.start("sandbox", Deadline(SECONDS)))
+    again = login(provider.start("sandbox", Deadline(SECONDS), log_event))
     assert but_port(again) == but_port(endpoint)  # the same keys
     assert run(again, "cat file").stdout == b"kept\n"
-    assert provider.start("sandbox", Deadline(SECONDS)).state == "running"
+    assert provider.start("sandbox", Deadline(SECONDS), log_event).state == "running"
 
 
 def test_delete_leaves_nothing(provider: SandboxProvider, settings: Settings) -> None:
@@ -197,12 +197,14 @@ def test_delete_leaves_nothing(provider: SandboxProvider, settings: Settings) ->
 
 
 def test_several_side_by_side(provider: SandboxProvider) -> None:
-    provider.create(InstanceSpec("two"), Deadline(SECONDS))
+    events: list[Event] = []
+    provider.create(InstanceSpec("two"), Deadline(SECONDS), events.append)
+    assert [event.code for event in events if isinstance(event, Notice)] == ["sandbox_isolates_nothing"]
     up(provider, "one")
     names = [(instance.name, instance.state) for instance in provider.list()]
     assert names == [("one", "running"), ("two", "running")]
     with pytest.raises(InstanceError) as caught:
-        provider.create(InstanceSpec("one"), Deadline(SECONDS))
+        provider.create(InstanceSpec("one"), Deadline(SECONDS), log_event)
     assert caught.value.code == "instance_exists"
     provider.stop("one", Deadline(SECONDS))
     found = provider.find("two")
@@ -272,6 +274,24 @@ def test_a_server_that_was_not_written_down_is_ended(provider: SandboxProvider, 
     assert not forgotten.is_running() or forgotten.status() == psutil.STATUS_ZOMBIE
 
 
+@pytest.mark.parametrize("then", ["up", "stop"])
+def test_a_process_that_merely_names_its_files_goes_on(
+    provider: SandboxProvider, settings: Settings, then: str
+) -> None:
+    up(provider)
+    _kill(pid_of(settings))
+    server = root(settings) / "server"
+    with subprocess.Popen(["tail", "-f", server / "server.log"], stdout=subprocess.DEVNULL) as tail, ExitStack() as end:
+        end.callback(tail.kill)
+        state = json.loads((server / "state.json").read_text())
+        (server / "state.json").write_text(json.dumps({**state, "pid": tail.pid, "started": 0.0}))
+        if then == "up":
+            assert run(login(up(provider)), "echo here").stdout == b"here\n"
+        else:
+            provider.stop("sandbox", Deadline(SECONDS))
+        assert tail.poll() is None
+
+
 def test_a_port_that_is_taken_meanwhile_is_left_to_its_owner(provider: SandboxProvider) -> None:
     before = login(up(provider))
     provider.stop("sandbox", Deadline(SECONDS))
@@ -282,7 +302,7 @@ def test_a_port_that_is_taken_meanwhile_is_left_to_its_owner(provider: SandboxPr
         except OSError:
             pytest.skip("somebody else was quicker")
         other.listen()
-        after = login(provider.start("sandbox", Deadline(SECONDS)))
+        after = login(provider.start("sandbox", Deadline(SECONDS), log_event))
         assert after.port != before.port
         assert run(after, "echo here").stdout == b"here\n"
 
@@ -448,7 +468,7 @@ def test_a_server_that_is_none(make_provider: MakeProvider) -> None:
 @pytest.mark.parametrize("verb", ["start", "stop", "delete"])
 def test_a_sandbox_that_is_none(make_provider: MakeProvider, verb: str) -> None:
     with pytest.raises(InstanceError) as caught:
-        getattr(make_provider(), verb)("sandbox", Deadline(SECONDS))
+        getattr(make_provider(), verb)("sandbox", Deadline(SECONDS), *([log_event] if verb == "start" else []))
     assert caught.value.code == "instance_not_found"
 
 

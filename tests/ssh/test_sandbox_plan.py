@@ -14,6 +14,7 @@ from remote_runtime.providers._sandbox_plan import (
     State,
     Unusable,
     is_name,
+    is_server,
     missing_directory,
     parse_state,
     sshd_config,
@@ -107,3 +108,39 @@ def test_a_configuration_keeps_to_loopback_and_to_keys() -> None:
 def test_a_path_that_the_format_cannot_hold(path: str) -> None:
     with pytest.raises(Unusable):
         config(path)
+
+
+SERVER = PurePosixPath("/home/ada/my state/sandboxes/one/server")
+SSHD = ["/usr/sbin/sshd", "-D", "-e", "-f", f"{SERVER}/sshd_config"]
+ASYNCSSH = ["/usr/bin/python3", "-m", "remote_runtime.providers._asyncssh_server", str(SERVER), "/home/x", "2222"]
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        SSHD,
+        ASYNCSSH,
+        [f"sshd: {' '.join(SSHD)} [listener] 0 of 1000-1000 startups"],
+        f"sshd: {' '.join(SSHD)} [listener] 0 of 1000-1000 startups".split(" "),
+        [f"sshd: {' '.join(SSHD)} [listener] 0 of 1000-1000 startups", "", "", "", ""],
+    ],
+)
+def test_a_server_is_known_by_its_command_line(command_line: list[str]) -> None:
+    assert is_server(command_line, SERVER)
+    assert not is_server(command_line, SERVER.parent.with_name("on") / "server")
+
+
+@pytest.mark.parametrize(
+    "command_line",
+    [
+        [],
+        ["tail", "-f", f"{SERVER}/server.log"],
+        ["less", "-f", f"{SERVER}/sshd_config"],
+        ["vim", *ASYNCSSH[2:]],
+        ["bash", "-c", " ".join(SSHD)],
+        [*SSHD[:-1], f"{SERVER}/sshd_config2"],
+        ["/usr/sbin/sshd", "-T", "-f", f"{SERVER}/sshd_config"],
+    ],
+)
+def test_what_merely_names_its_files_is_no_server(command_line: list[str]) -> None:
+    assert not is_server(command_line, SERVER)

@@ -104,8 +104,11 @@ def test_preempted_and_limited_vms_are_told_apart() -> None:
     assert gone("trainer", limited, preempted=True).code == "instance_preempted"
     stopped = gone("trainer", limited, preempted=False)
     assert stopped.code == "instance_stopped"
-    assert "after 60 s" in stopped.message
+    assert "Google stops it after 60 s" in stopped.message
     assert not stopped.retryable
+    scheduling = {"maxRunDuration": {"seconds": "60"}, "instanceTerminationAction": "DELETE"}
+    deleted = gone("trainer", vm(status="STOPPING", scheduling=scheduling), preempted=False)
+    assert "Google deletes it after 60 s" in deleted.message
 
 
 def test_age_in_words() -> None:

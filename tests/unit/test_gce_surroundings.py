@@ -128,11 +128,19 @@ def test_what_is_remembered_is_used_without_any_of_googles_libraries(settings: S
 
 
 @pytest.mark.parametrize(
-    "change", [{"route": "by-foot"}, {"zone": 3}, {"host_keys": "x"}, {"new": 1}, {"key_until": "soon"}]
+    "change",
+    [{"route": "by-foot"}, {"zone": 3}, {"host_keys": "x"}, {"new": 1}, {"key_until": "soon"}, {"at_end": "sell"}],
 )
 def test_damaged_memory_counts_as_none(change: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(json.dumps({**dataclasses.asdict(KNOWN), **change}).encode())
+
+
+def test_memory_of_an_older_version_is_that_of_a_vm_that_is_stopped() -> None:
+    values = dataclasses.asdict(KNOWN)
+    del values["at_end"]
+    assert parse(json.dumps(values).encode()) == KNOWN
+    assert parse(json.dumps({**values, "at_end": "delete"}).encode()).at_end == "delete"
 
 
 def test_memory_without_a_field_counts_as_none() -> None:

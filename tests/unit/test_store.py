@@ -86,6 +86,20 @@ def test_forgetting(store: Store) -> None:
     assert store.names() == []
 
 
+def test_a_machine_that_was_deleted_is_not_known_but_keeps_its_url(store: Store) -> None:
+    store.mark("ssh", "trainer", deleted=True)
+    assert store.load("ssh", "trainer") is None
+    store.save(MACHINE)
+    store.mark("ssh", "trainer", deleted=True)
+    with store.hold("ssh", "trainer") as known:
+        assert (known.url, known.deleted) == (MACHINE.url, True)
+    assert store.names() == []
+    assert store.load("ssh", "trainer") == dataclasses.replace(MACHINE, deleted=True)
+    store.mark("ssh", "trainer", deleted=False)
+    assert store.names() == [("ssh", "trainer")]
+    assert store.load("ssh", "trainer") == MACHINE
+
+
 def test_the_holder_is_noted_and_a_machine_that_got_no_token_is_forgotten(store: Store) -> None:
     with store.hold("ssh", "new") as known:
         assert known.host_pid == os.getpid()
@@ -195,6 +209,8 @@ def test_a_damaged_file_is_named_with_what_to_do(store: Store, content: bytes) -
     assert str(path) in caught.value.message
     assert caught.value.hint
     assert store.names() == [("ssh", "x")]
+    store.mark("ssh", "x", deleted=True)
+    assert path.read_bytes() == content
 
 
 def test_a_damaged_file_does_not_hide_the_other_machines(settings: Settings) -> None:

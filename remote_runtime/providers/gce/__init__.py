@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import builtins
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -52,6 +51,8 @@ class GceProvider:
         self._properties = gcloud.read_properties(settings.environ, settings.home)
         self._memory = Memory(settings.state_dir)
         self._on_event: EventSink = _silent
+        self._step = "instance"  # of which progress is told
+        self._made: Vm | None = None  # by this very provider
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
@@ -60,7 +61,7 @@ class GceProvider:
 
         One that is remembered is not asked about: whether it is still there shows at the login.
         """
-        self._on_event = on_event
+        self._on_event, self._step = on_event, "instance"
         known = self._remembered(name)
         if known:
             access = Access(name, self._means(name), known=known, on_event=on_event)
@@ -92,16 +93,19 @@ class GceProvider:
 
     # -- changing -----------------------------------------------------------------------------------------------------
 
-    def create(self, spec: InstanceSpec, deadline: Deadline) -> Instance:
-        """Make a machine, running.
+    def create(self, spec: InstanceSpec, deadline: Deadline, on_event: EventSink) -> Instance:
+        """Make a machine, running.  From then on it alone is what this provider means by its name.
 
-        Raises :class:`InstanceError` with code ``instance_exists`` if there is one of that name.
+        Raises :class:`InstanceError` with code ``instance_exists`` if there is one of that name, also if somebody else
+        makes it at the same time: whoever makes a machine may delete it.
         """
+        self._on_event, self._step = on_event, "machine"
         with self._open() as cloud:
             vm, _ = self._look(spec.name, cloud, deadline)
             if vm:
-                raise _exists(vm)
-            return self._as_instance(self._make(_gce_spec(spec), cloud, deadline, adopt=creating.is_tools), _silent)
+                raise finding.taken(vm)
+            vm = self._made = self._make(_gce_spec(spec), cloud, deadline, adopt=False)
+        return self._as_instance(vm, on_event)
 
     def creation_request(self, spec: InstanceSpec, deadline: Deadline) -> dict[str, Any]:
         """The request by which :meth:`create` would make it, in the first of its zones; nothing is made."""
@@ -114,12 +118,13 @@ class GceProvider:
                 "body": order.body(cloud.project, zones[0], "UNIQUE-PER-REQUEST"),
             }
 
-    def start(self, name: str, deadline: Deadline) -> Instance:
+    def start(self, name: str, deadline: Deadline, on_event: EventSink) -> Instance:
         """Have it running, whatever its state is."""
+        self._on_event, self._step = on_event, "machine"
         with self._open() as cloud:
             vm = self._existing(name, cloud, deadline)
             vm = bring_up(cloud, vm, deadline, self._say, until_up=self._options.retry_until_up)
-        return self._as_instance(vm, _silent)
+        return self._as_instance(vm, on_event)
 
     def stop(self, name: str, deadline: Deadline) -> None:
         """Stop it; nothing happens if it is stopped."""
@@ -150,14 +155,15 @@ class GceProvider:
         self._memory.forget(name)
 
     def forget(self, name: str, deadline: Deadline) -> None:
-        """Take our key back, and forget the machine."""
+        """Take our key back, if the machine is still there, and forget it."""
         known = self._memory.load(name)
         if known is None:
             return
         if known.key == str(self._memory.key):  # another one is the user's, who may use it elsewhere
             with self._open() as cloud:
-                vm = self._existing(name, cloud, deadline)
-                login.withdraw(cloud, vm, known.user, login.own_key(self._memory.key), deadline)
+                vm, _ = self._look(name, cloud, deadline)
+                if vm:
+                    login.withdraw(cloud, vm, known.user, login.own_key(self._memory.key), deadline)
         self._memory.forget(name)
 
     def refusal(self, verb: str, name: str) -> InstanceError | None:  # noqa: ARG002
@@ -197,8 +203,8 @@ class GceProvider:
 
     def _remembered(self, name: str) -> Known | None:
         """What is known of that name, if it can be what is meant now."""
-        known, options = self._memory.load(name), self._options
-        if known is None or not known.address:
+        known, options, made = self._memory.load(name), self._options, self._made
+        if known is None or not known.address or (made and made.name == name and made.id != known.id):
             return None
         project = options.project or self._properties.project
         other_route = options.reach not in ("auto", known.route)
@@ -210,6 +216,10 @@ class GceProvider:
 
     def _look(self, name: str, cloud: Cloud, deadline: Deadline) -> tuple[Vm | None, finding.Found]:
         """The zone of the last time, or that which gcloud is set to, is looked into first: that is one quick call."""
+        made = self._made
+        if made and made.name == name:
+            vm = fetch(cloud, made.zone, name, deadline)
+            return (vm, finding.Found((vm,))) if vm and vm.id == made.id else (None, finding.Found())
         known = self._memory.load(name)
         last = known.zone if known and known.project == cloud.project else ""
         zones, ask = self._options.zones, self._options.ask
@@ -232,9 +242,9 @@ class GceProvider:
             return self._existing(name, cloud, deadline)
         vm, _ = self._look(name, cloud, deadline)
         wanted = replace(self._options.create, name=name)
-        return vm or self._make(wanted, cloud, deadline, adopt=lambda _: True)
+        return vm or self._make(wanted, cloud, deadline, adopt=True)
 
-    def _make(self, wanted: GceSpec, cloud: Cloud, deadline: Deadline, *, adopt: Callable[[Vm], bool]) -> Vm:
+    def _make(self, wanted: GceSpec, cloud: Cloud, deadline: Deadline, *, adopt: bool) -> Vm:
         zones, order = self._order(wanted, cloud, deadline)
         if self._options.confirm:
             self._options.confirm(f"Create {spec.summary(wanted, zones)}? It costs money.")
@@ -286,16 +296,8 @@ class GceProvider:
         )
 
     def _say(self, text: str) -> None:
-        self._on_event(StepProgress("instance", text))
+        self._on_event(StepProgress(self._step, text))
 
 
 def _gce_spec(wanted: InstanceSpec) -> GceSpec:
     return wanted if isinstance(wanted, GceSpec) else GceSpec(wanted.name)
-
-
-def _exists(vm: Vm) -> InstanceError:
-    return InstanceError(
-        f"There is a VM {vm.name} in {vm.zone} already ({vm.status.lower()})",
-        hint=f"Connect to it: remote-runtime connect {vm.name}",
-        code="instance_exists",
-    )

@@ -135,6 +135,7 @@ class Access:
             source=source,
             stops_at=(vm.started or time.time()) + vm.run_limit if vm.run_limit else 0.0,
             jump=self._jump if route == "internal" else "",
+            at_end=vm.at_end,
         )
         if known != self._known:
             memory.save(self._name, known)
@@ -293,10 +294,12 @@ class Access:
         return NetworkError(message, hint=hint, code=code, retryable=True)
 
     def _tell_limit(self) -> None:
-        """When the cloud stops the machine, if it does."""
-        if self._known and self._known.stops_at:
-            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(self._known.stops_at))
-            self._on_event(Notice("run_limit", f"Google stops {self._name} at {at}, as was asked when it was made"))
+        """When the cloud stops or deletes the machine, if it does."""
+        known = self._known
+        if known and known.stops_at:
+            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(known.stops_at))
+            what = f"deletes {self._name}, with its disks," if known.at_end == "delete" else f"stops {self._name}"
+            self._on_event(Notice("run_limit", f"Google {what} at {at}, as was asked when it was made"))
 
     def _say(self, text: str) -> None:
         self._on_event(StepProgress("instance", text))

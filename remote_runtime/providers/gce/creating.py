@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, RemoteRuntimeError, UsageError
 from remote_runtime.events import EventSink, Notice
-from remote_runtime.providers.gce import images, operations, spec
+from remote_runtime.providers.gce import finding, images, operations, spec
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.failures import CloudError
 from remote_runtime.providers.gce.finding import Vm
@@ -105,13 +105,14 @@ def create(
     *,
     say: Say,
     on_event: EventSink,
-    adopt: Callable[[Vm], bool],
+    adopt: bool,
     until_up: bool,
 ) -> Vm:
     """Make it in the first of the zones that has such a machine left, and return it as it runs.
 
-    One that somebody else made meanwhile is taken, if ``adopt`` says so.  ``until_up``: begin anew while all zones are
-    sold out.  Raises :class:`CloudError`; ``stock_out`` if no zone has one left.
+    ``adopt``: one that somebody else made meanwhile is taken; else it is :class:`InstanceError` (``instance_exists``).
+    ``until_up``: begin anew while all zones are sold out.
+    Raises :class:`CloudError`; ``stock_out`` if no zone has one left.
     """
     while True:
         problems: dict[str, CloudError] = {}
@@ -134,9 +135,7 @@ def create(
         deadline.check(f"looking for a zone that has a machine for {order.wanted.name}")
 
 
-def _attempt(
-    cloud: Cloud, order: Order, zone: str, deadline: Deadline, *, on_event: EventSink, adopt: Callable[[Vm], bool]
-) -> Vm:
+def _attempt(cloud: Cloud, order: Order, zone: str, deadline: Deadline, *, on_event: EventSink, adopt: bool) -> Vm:
     request_id = str(uuid.uuid4())
     name = order.wanted.name
     body = order.body(cloud.project, zone, request_id)
@@ -151,10 +150,11 @@ def _attempt(
         return vm
     except CloudError as error:
         winner = fetch(cloud, zone, name, deadline) if error.fault.status == 409 else None
-        if winner and (_is_ours(winner, request_id) or adopt(winner)):
+        if winner and (_is_ours(winner, request_id) or adopt):
             return winner
-        if winner is None:
-            _sweep(cloud, zone, name, request_id, on_event)
+        if winner:
+            raise finding.taken(winner) from error
+        _sweep(cloud, zone, name, request_id, on_event)
         raise
     except BaseException:  # the deadline, or Ctrl-C: what is being made must not go on to cost
         _sweep(cloud, zone, name, request_id, on_event)
@@ -180,12 +180,6 @@ def _sweep(cloud: Cloud, zone: str, name: str, request_id: str, on_event: EventS
 
 def _is_ours(vm: Vm, request_id: str) -> bool:
     return vm.metadata.get(REQUEST_KEY) == request_id
-
-
-def is_tools(vm: Vm) -> bool:
-    """Whether this tool made it, by its label."""
-    labels = vm.raw.get("labels") or {}
-    return bool(labels.get(spec.TOOL_LABEL) == spec.TOOL)
 
 
 def _elsewhere(error: CloudError) -> bool:

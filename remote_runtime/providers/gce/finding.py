@@ -15,6 +15,7 @@ from remote_runtime.providers.gce.spec import OWNER_LABEL
 from remote_runtime.text import printable
 
 Step = Literal["use", "wait", "start", "resume"]
+AtEnd = Literal["stop", "delete"]
 
 STEPS: Mapping[str, Step] = {
     "RUNNING": "use",
@@ -56,10 +57,12 @@ class Vm:
 
     @property
     def name(self) -> str:
+        """Its name, which is unique in its zone."""
         return str(self.raw.get("name", ""))
 
     @property
     def zone(self) -> str:
+        """The name of its zone."""
         return str(self.raw.get("zone", "")).rpartition("/")[2]
 
     @property
@@ -69,6 +72,7 @@ class Vm:
 
     @property
     def status(self) -> str:
+        """The API's word for its state: a key of :data:`STEPS`, unless it is new to us."""
         return str(self.raw.get("status", ""))
 
     @property
@@ -78,6 +82,7 @@ class Vm:
 
     @property
     def metadata(self) -> dict[str, str]:
+        """Its own metadata, without the project's."""
         return metadata.items(self.raw)
 
     @property
@@ -99,6 +104,7 @@ class Vm:
 
     @property
     def internal(self) -> str:
+        """The address of the first network interface in its network; empty if there is none (now)."""
         return str(self.nic.get("networkIP") or self.nic.get("ipv6Address") or "")
 
     @property
@@ -113,6 +119,7 @@ class Vm:
 
     @property
     def created(self) -> float | None:
+        """When it was made, in seconds since 1970; None if that can't be told."""
         return moment(self.raw.get("creationTimestamp"))
 
     @property
@@ -126,6 +133,12 @@ class Vm:
         """For how many seconds after a start the cloud lets it run; None: for ever."""
         limit = ((self.raw.get("scheduling") or {}).get("maxRunDuration") or {}).get("seconds")
         return int(limit) if limit else None
+
+    @property
+    def at_end(self) -> AtEnd:
+        """What the cloud does with it when that time is over."""
+        action = (self.raw.get("scheduling") or {}).get("instanceTerminationAction")
+        return "delete" if action == "DELETE" else "stop"
 
 
 @dataclass(frozen=True)
@@ -190,6 +203,15 @@ def not_found(name: str, found: Found, *, project: str, zones: Sequence[str]) ->
     )
 
 
+def taken(vm: Vm) -> InstanceError:
+    """The error for a VM that was to be made, and is there already."""
+    return InstanceError(
+        f"There is a VM {vm.name} in {vm.zone} already ({vm.status.lower()})",
+        hint=f"Connect to it: remote-runtime connect {vm.name}",
+        code="instance_exists",
+    )
+
+
 def next_step(vm: Vm) -> Step:
     """What has to be done to have it running."""
     return STEPS.get(vm.status, "wait")
@@ -198,7 +220,7 @@ def next_step(vm: Vm) -> Step:
 def gone(name: str, vm: Vm, *, preempted: bool) -> InstanceError:
     """The error for a VM that stopped while it was connected."""
     what = "was preempted" if preempted else f"is {vm.status.lower()}"
-    limit = f" (Google stops it after {vm.run_limit} s)" if vm.run_limit and not preempted else ""
+    limit = f" (Google {vm.at_end}s it after {vm.run_limit} s)" if vm.run_limit and not preempted else ""
     return InstanceError(
         f"The VM {name} {what}{limit}",
         hint="`remote-runtime connect` starts it again, at the same URL; with --restart that happens by itself.",

@@ -14,6 +14,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from remote_runtime.errors import StateError
+from remote_runtime.providers.gce.finding import AtEnd
 from remote_runtime.providers.gce.reach import Route
 from remote_runtime.store import write_private
 
@@ -23,7 +24,8 @@ class Known:
     """A VM as it was at the last login.
 
     ``host_keys`` are pinned for this numeric ``id``, vouched for by ``source``; empty: nothing vouched for them.
-    ``key_until``: when our key on it expires; ``stops_at``: when the cloud stops it (0: never).  Seconds since 1970.
+    ``key_until``: when our key on it expires; ``stops_at``: when the cloud stops it (0: never), or deletes it if
+    ``at_end`` says so.  Seconds since 1970.
     ``jump``: the jump host by way of which its internal address is reached, as it was named; empty: none.
     """
 
@@ -39,6 +41,7 @@ class Known:
     source: str = ""
     stops_at: float = 0.0
     jump: str = ""
+    at_end: AtEnd = "stop"
 
 
 class Memory:
@@ -97,6 +100,8 @@ def parse(content: bytes) -> Known:
             raise ValueError(f"{name} has the wrong type")
     if values.get("route") not in ("external", "internal", "iap"):
         raise ValueError("no such route")
+    if values.get("at_end", "stop") not in ("stop", "delete"):
+        raise ValueError("no such end")
     values["host_keys"] = tuple(map(str, values.get("host_keys", ())))
     try:
         return Known(**values)
