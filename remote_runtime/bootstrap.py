@@ -35,7 +35,10 @@ STEP = "server"
 NOISE_LINES = 20
 NOISE_LINE_BYTES = 1000
 OUTPUT_LIMIT = 256 << 20
+UNBOUNDED_VERBS = ("run", "put", "get")
+"""What takes as long as it takes where the caller set no time; the guest ends it when the connection does."""
 NO_DEADLINE_SECONDS = 24 * 3600.0
+"""What the others get then."""
 REPLY_SECONDS = 2.0
 """How much sooner the guest's deadline is than ours: it knows what it waits for, and needs the time to say so."""
 NOT_FOUND_STATUS = 127
@@ -197,8 +200,8 @@ def converse(
     """
     nonce = secrets.token_hex(16)
     program = payload.program()
-    seconds = deadline.bounded(NO_DEADLINE_SECONDS)
-    theirs = seconds - min(REPLY_SECONDS, seconds / 5)
+    seconds = deadline.remaining(None if request["verb"] in UNBOUNDED_VERBS else NO_DEADLINE_SECONDS)
+    theirs = None if seconds is None else seconds - min(REPLY_SECONDS, seconds / 5)
     full = {**request, "nonce": nonce, "guest": program.sha256, "deadline_seconds": theirs}
     noise: deque[bytes] = deque(maxlen=NOISE_LINES)
     heard = False

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from remote_runtime import bootstrap, kernels, transfer
-from remote_runtime._threads import Deadline
+from remote_runtime._threads import Deadline, timed_out
 from remote_runtime.cells import CellResult, Output
-from remote_runtime.errors import NetworkError
+from remote_runtime.errors import NetworkError, RemoteRuntimeError
 from remote_runtime.events import LinkState
 from remote_runtime.forward import LocalForward, listen
 from remote_runtime.kernels import Kernel
@@ -47,6 +47,7 @@ class Runtime:
         self._opened = opened
         self._lease = kernel_lease
         self._lock = threading.Lock()
+        self._starting = threading.Lock()  # held for as long as a kernel takes to start: never within the other one
         self._closed = False
         self._kernel: Kernel | None = None
         # Those that still run, which their own threads hold: one that was closed must not be held here.
@@ -133,18 +134,37 @@ class Runtime:
         return result
 
     def _running_kernel(self, deadline: Deadline) -> Kernel:
-        with self._lock:
-            self._check()
-            if self._kernel is None:
-                self._kernel = Kernel(
-                    self.port,
-                    lambda: self._link.server,
-                    check=self._check,
-                    reachable=lambda: self._link.state == "connected",
-                    lease=self._lease,
-                    deadline=deadline.sooner(_KERNEL_START_SECONDS),
-                )
-            return self._kernel
+        left = deadline.remaining()
+        if not self._starting.acquire(timeout=-1 if left is None else left):
+            raise timed_out("waiting for a kernel to start", deadline.seconds)
+        try:
+            with self._lock:
+                self._check()
+                if self._kernel:
+                    return self._kernel
+            kernel = self._start_kernel(deadline.sooner(_KERNEL_START_SECONDS))
+            with self._lock:
+                if not self._closed:
+                    self._kernel = kernel
+                    return kernel
+            kernel.close()
+            raise self._over()
+        finally:
+            self._starting.release()
+
+    def _start_kernel(self, deadline: Deadline) -> Kernel:
+        try:
+            return Kernel(
+                self.port,
+                lambda: self._link.server,
+                check=self._check,
+                reachable=lambda: self._link.state == "connected",
+                lease=self._lease,
+                deadline=deadline,
+            )
+        except RemoteRuntimeError:
+            self._check()  # that this is over says more than what failed because of it
+            raise
 
     def _let_go(self, kernel: Kernel) -> None:
         with self._lock:
@@ -157,7 +177,10 @@ class Runtime:
         if self._link.state in ("failed", "closed"):
             self._link.connection()
         if self._closed:
-            raise NetworkError(f"The link to {self.instance.name} is closed", code="closed", retryable=False)
+            raise self._over()
+
+    def _over(self) -> NetworkError:
+        return NetworkError(f"The link to {self.instance.name} is closed", code="closed", retryable=False)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 
@@ -244,6 +267,9 @@ class Runtime:
                 forward.close()
             if kernel:
                 kernel.close()
+            # One that is being started ends itself, for which it needs the link; if that is down, its lease ends it.
+            elif self._link.state == "connected" and self._starting.acquire(timeout=kernels.END_SECONDS):
+                self._starting.release()
 
     def __enter__(self) -> Runtime:
         return self

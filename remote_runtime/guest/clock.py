@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
 
 
 class Deadline:
-    """The moment by which a request must be done, in seconds on the monotonic clock."""
+    """The moment by which a request must be done, in seconds on the monotonic clock; None: it may take for ever."""
 
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
+    def __init__(self, seconds: float | None) -> None:
+        self._end = math.inf if seconds is None else time.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left; never negative."""
+        """Seconds left; never negative, infinite if it may take for ever."""
         return max(0.0, self._end - time.monotonic())
 
     def bounded(self, at_most: float) -> float:

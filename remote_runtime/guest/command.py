@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 CHUNK = 48 << 10  # in base64 a frame stays far below what the host takes as one line
 NOT_FOUND, NOT_EXECUTABLE = 127, 126  # as a shell says it
-END_SECONDS = 2.0
+LOOK_SECONDS = 60.0  # select takes no infinite time
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.05
 
 
 def run(request: dict[str, Any], context: Context) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def _pump(process: subprocess.Popen[bytes], data: bytes, context: Context) -> bo
         selector.register(process.stdin, selectors.EVENT_WRITE, "stdin")
         selector.register(context.wire, selectors.EVENT_READ, "host")
         while len(selector.get_map()) > 1:
-            for key, _ in selector.select(context.deadline.left()):
+            for key, _ in selector.select(context.deadline.bounded(LOOK_SECONDS)):
                 if key.data == "host":
                     return False
                 if key.data == "stdin":
@@ -79,10 +80,16 @@ def _pump(process: subprocess.Popen[bytes], data: bytes, context: Context) -> bo
                         process.stdin.close()
             if context.deadline.passed:
                 return False
-    try:
-        process.wait(context.deadline.left())
-    except subprocess.TimeoutExpired:
-        return False
+        return _await_end(process, selector, context)
+
+
+def _await_end(process: subprocess.Popen[bytes], host: selectors.BaseSelector, context: Context) -> bool:
+    """Wait for the end of a command that has closed its output, which most do by ending; else as :func:`_pump`."""
+    pause = FIRST_PAUSE_SECONDS
+    while process.poll() is None:
+        if host.select(context.deadline.bounded(pause)) or context.deadline.passed:
+            return False
+        pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
     return True
 
 

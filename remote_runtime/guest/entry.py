@@ -43,7 +43,7 @@ def main(request: dict[str, Any], stream: BinaryIO, program: str, users_umask: i
     context = Context(
         state=State(os.environ["HOME"], machine_key()),
         wire=wire,
-        deadline=Deadline(float(request["deadline_seconds"])),
+        deadline=Deadline(request["deadline_seconds"]),
         program=program,
         environ=dict(os.environ),
         users_umask=users_umask,

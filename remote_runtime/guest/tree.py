@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PIECE_BYTES = 48 << 10
 _MODE = 0o777
+_SHOWN_BYTES = 100  # of a name in that of its .part: together they stay below what file systems take, which is 255
 
 
 class BadTree(Exception):
@@ -167,7 +168,7 @@ class Receiver:
         if self._directory and os.path.lexists(self.path) and not os.path.isdir(self.path):
             raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self.path)
         os.makedirs(parent, exist_ok=True)
-        self._fresh = os.path.join(parent, ".%s.%s.part" % (name[:100], os.urandom(6).hex()))
+        self._fresh = os.path.join(parent, ".%s.%s.part" % (_cut(name), os.urandom(6).hex()))
 
     def _place(self, name: object, directory: bool) -> str:
         """Where the entry of that path in the tree is written."""
@@ -218,6 +219,11 @@ class Receiver:
     def _set_modes(modes: list[tuple[str, int]]) -> None:
         for path, mode in reversed(modes):
             os.chmod(path, mode)
+
+
+def _cut(name: str) -> str:
+    """The beginning of a name, by its bytes; what is no text in it is left out."""
+    return name.encode("utf-8", "ignore")[:_SHOWN_BYTES].decode("utf-8", "ignore")
 
 
 def _fields(text: bytes) -> dict[str, Any]:

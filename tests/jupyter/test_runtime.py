@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import queue
+import signal
 import socket
 import sys
 import threading
@@ -20,6 +21,7 @@ import pytest
 
 from remote_runtime import CellError, Runtime, Settings
 from remote_runtime.errors import GuestError, KernelError, NetworkError, PortInUse, TimedOut
+from remote_runtime.kernels import Kernel
 from tests.jupyter.machine import Machine, machine_with_jupyter
 from tests.jupyter.test_connect import get, join, kill
 from tests.ssh.peers import echo, serving
@@ -43,6 +45,10 @@ def user(machine: Machine, settings: Settings) -> Settings:
 def runtime(user: Settings) -> Iterator[Runtime]:
     with join(user) as runtime:
         yield runtime
+
+
+def another_host(user: Settings) -> Settings:
+    return Settings.load({"HOME": str(user.home), "REMOTE_RUNTIME_HOME": str(user.home / "other")})
 
 
 def kernels(runtime: Runtime) -> list[dict[str, Any]]:
@@ -149,8 +155,7 @@ def test_its_kernel_ends_with_the_runtime_and_no_other_does(user: Settings) -> N
     with join(user) as other:
         other.execute("1")
         mine = kernels(other)
-        elsewhere = Settings.load({"HOME": str(user.home), "REMOTE_RUNTIME_HOME": str(user.home / "other")})
-        with join(elsewhere) as runtime:
+        with join(another_host(user)) as runtime:
             runtime.execute("1")
             assert len(kernels(runtime)) == len(mine) + 1
         assert [kernel["id"] for kernel in kernels(other)] == [kernel["id"] for kernel in mine]
@@ -168,6 +173,65 @@ def test_closing_ends_code_that_runs_in_another_thread(user: Settings) -> None:
     assert caught.value.code == "kernel_closed"
     with pytest.raises(NetworkError):
         runtime.execute("1")
+
+
+def test_closing_does_not_wait_for_a_kernel_that_can_not_start(user: Settings, machine: Machine) -> None:
+    with ThreadPoolExecutor(1) as pool, join(user) as runtime:
+        machine.sshd.signal(signal.SIGSTOP)  # who comes back is not let in
+        try:
+            machine.sshd.kill_connections()
+            running = pool.submit(runtime.execute, "1")
+            _await_client(runtime.port)
+            began = time.monotonic()
+            runtime.close()
+            assert time.monotonic() - began < 20, "it would be two minutes until the request is given up"
+            with pytest.raises(NetworkError) as caught:
+                running.result(PATIENCE_SECONDS)
+        finally:
+            machine.sshd.signal(signal.SIGCONT)
+    assert caught.value.code == "closed"
+
+
+def test_a_kernel_that_starts_while_it_is_closed_ends(
+    user: Settings, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``runtime`` looks on; closing comes at the moment at which the server has just made the kernel."""
+    before = {kernel["id"] for kernel in kernels(runtime)}
+    made, closing = threading.Event(), threading.Event()
+
+    class Slow(Kernel):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            made.set()
+            assert closing.wait(PATIENCE_SECONDS)
+
+    monkeypatch.setattr("remote_runtime.runtime.Kernel", Slow)
+    with ThreadPoolExecutor(2) as pool, join(another_host(user)) as closed:
+        running = pool.submit(closed.execute, "1")
+        assert made.wait(PATIENCE_SECONDS)
+        ended = pool.submit(closed.close)
+        while not closed._closed:
+            time.sleep(0.01)
+        closing.set()
+        ended.result(PATIENCE_SECONDS)
+        with pytest.raises(NetworkError) as caught:
+            running.result(PATIENCE_SECONDS)
+    assert caught.value.code == "closed"
+    end = time.monotonic() + PATIENCE_SECONDS  # far less than its lease
+    while {kernel["id"] for kernel in kernels(runtime)} - before:
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def _await_client(port: int) -> None:
+    """Wait until this process has a connection to that port of its own."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not any(
+        connection.pid == os.getpid() and connection.raddr and connection.raddr.port == port
+        for connection in psutil.net_connections("tcp4")
+    ):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_kernel_whose_program_was_killed_ends_by_itself(user: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

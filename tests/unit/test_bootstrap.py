@@ -14,6 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from remote_runtime import bootstrap, payload
@@ -242,6 +243,29 @@ def test_a_command_that_does_not_end(machine: LocalShell) -> None:
     with pytest.raises((GuestError, TimedOut)) as caught:
         bootstrap.run(machine, ["sh", "-c", "sleep 61 & sleep 60"], deadline=Deadline(1.5))
     assert caught.value.code in ("command_timeout", "timeout")
+
+
+def test_without_a_deadline_a_command_may_take_for_ever(machine: LocalShell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "NO_DEADLINE_SECONDS", 0.5)  # what others get then
+    assert bootstrap.run(machine, ["sh", "-c", "sleep 1; echo done"], deadline=Deadline(None)).stdout == b"done\n"
+
+
+def test_a_command_that_has_closed_its_output_ends_with_its_connection(machine: LocalShell, home: Path) -> None:
+    said: list[bytes] = []
+
+    def leave(_: str, data: bytes) -> None:
+        said.append(data)
+        end = Deadline(30)
+        while not (home / "closed").exists():
+            end.check("waiting for the command")
+        raise KeyboardInterrupt
+
+    script = "echo $$; exec >&- 2>&-; touch closed; exec sleep 600"
+    with pytest.raises(KeyboardInterrupt):
+        bootstrap.run(machine, ["sh", "-c", script], on_output=leave, deadline=Deadline(None))
+    end = Deadline(30)
+    while psutil.pid_exists(int(said[0])):
+        end.check("waiting for the command's end")
 
 
 def test_more_output_than_a_host_can_hold(machine: LocalShell, monkeypatch: pytest.MonkeyPatch) -> None:

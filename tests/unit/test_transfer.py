@@ -99,6 +99,18 @@ def test_to_a_directory_that_exists_files_are_added(machine: LocalShell, home: P
     assert sorted(path.name for path in home.iterdir()) == [".remote-runtime", "there"], "no scraps"
 
 
+@pytest.mark.parametrize(
+    "name", ["本" * 85, "x" * 255, "é" * 127, "\udcff" * 200], ids=["three bytes each", "one", "two", "no text"]
+)
+def test_a_name_may_be_as_long_as_file_systems_take(machine: LocalShell, home: Path, tmp_path: Path, name: str) -> None:
+    local = tmp_path / name
+    local.write_text("content")
+    put(machine, local)
+    (tmp_path / "back").mkdir()
+    assert get(machine, name, tmp_path / "back") == tmp_path / "back" / name
+    assert (tmp_path / "back" / name).read_text() == (home / name).read_text() == "content"
+
+
 def test_progress_is_told(machine: LocalShell, tmp_path: Path) -> None:
     local = tmp_path / "file"
     local.write_bytes(b"x" * 300_000)
