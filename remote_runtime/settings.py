@@ -11,12 +11,17 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from remote_runtime.errors import UsageError
 
 APP = "remote-runtime"
 PREFIX = "REMOTE_RUNTIME_"
+
+LibraryOption = Literal["iap_endpoint", "kernel_lease", "sandbox_server"]
+"""What the library itself reads: these have a variable and a profile entry, but no option of the command line."""
+
+LIBRARY_OPTIONS: frozenset[str] = frozenset(get_args(LibraryOption))
 
 
 @dataclass(frozen=True)
@@ -46,8 +51,8 @@ class Settings:
         state, config, cache = _directories(env)
         return cls(state, config, cache, home, _read_profile(config / "config.toml"), env)
 
-    def option(self, name: str, default: Any = None) -> Any:
-        """The value for option ``name`` (with underscores) from the environment, else the profile, else ``default``."""
+    def option(self, name: LibraryOption, default: Any = None) -> Any:
+        """The value of one of our own options from the environment, else the profile, else ``default``."""
         from_env = self.environ.get(PREFIX + name.upper())
         return from_env if from_env else self.profile.get(name, default)
 

@@ -5,22 +5,24 @@ from __future__ import annotations
 import difflib
 import importlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import click
 
 from remote_runtime.cli.failure import INTERRUPTED, translate
+from remote_runtime.cli.groups import Group
 from remote_runtime.cli.invocation import Invocation
-from remote_runtime.cli.layout import Context
+from remote_runtime.cli.options import Option
 from remote_runtime.cli.signals import Received
 from remote_runtime.cli.terminal import OutputClosed, Terminal
-from remote_runtime.errors import RemoteRuntimeError, UsageError
-from remote_runtime.settings import Settings
+from remote_runtime.errors import RemoteRuntimeError
+from remote_runtime.settings import LIBRARY_OPTIONS, PREFIX, Settings
 
 SECTIONS = {
-    "Use a machine": ("connect", "url", "list", "status", "logs", "stop"),
+    "Use a machine": ("connect", "url", "list", "status", "logs", "exec", "stop"),
     "The machines themselves": ("create", "start", "suspend", "resume", "reset", "delete", "uninstall"),
     "Prepared machines": ("startup-script",),
     "A Jupyter on this computer": ("extension",),
@@ -28,10 +30,8 @@ SECTIONS = {
 COMMANDS = tuple(name for names in SECTIONS.values() for name in names)
 
 
-class Group(click.Group):
-    """The commands, each in a module of its name that is imported when the command is looked at."""
-
-    context_class = Context
+class Commands(Group):
+    """All of them, each in a module of its name that is imported when the command is looked at."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """See click."""
@@ -45,19 +45,6 @@ class Group(click.Group):
         found: click.Command = module.command
         return found
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """See click; an unknown command is answered with the closest one."""
-        if not ctx.resilient_parsing and args[0] not in COMMANDS and not args[0].startswith("-"):
-            alike = [name for name in COMMANDS if name[0] == args[0][:1]]  # who writes install means no uninstall
-            close = difflib.get_close_matches(args[0], alike, n=1, cutoff=0.7)
-            raise UsageError(
-                f"There is no command {args[0]!a}",
-                hint=f"Did you mean {close[0]}?" if close else f"The commands are: {', '.join(COMMANDS)}.",
-            )
-        return super().resolve_command(ctx, args)
-
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """See click; the commands are shown by what they are for."""
         for title, names in SECTIONS.items():
@@ -67,7 +54,7 @@ class Group(click.Group):
 
 
 @click.group(
-    cls=Group,
+    cls=Commands,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="remote-runtime COMMAND --help tells more about each of them.",
@@ -84,16 +71,38 @@ def group(ctx: click.Context) -> None:
         ctx.exit(2)
     call: Invocation = ctx.obj
     call.settings = Settings.load()
-    ctx.default_map = dict.fromkeys(COMMANDS, call.settings.profile)
     if call.settings.profile:
-        call.remarks = tuple(_remarks(ctx, call.settings.profile))
+        per_call = _options(ctx)
+        ctx.default_map = _defaults(ctx, group, call.settings.profile)
+        call.remarks = tuple(_remarks(call.settings.profile, per_call))
 
 
-def _remarks(ctx: click.Context, profile: Iterable[str]) -> Iterator[str]:
-    """What is to be said about a profile: entries that no option reads."""
+def _defaults(ctx: click.Context, command: click.Command, profile: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the profile is for this command, or for those below it, by their names."""
+    if isinstance(command, click.Group):
+        below = ((name, command.get_command(ctx, name)) for name in command.list_commands(ctx))
+        return {name: _defaults(ctx, found, profile) for name, found in below if found}
+    mine = {one.name for one in command.params if isinstance(one, Option) and not one.per_call}
+    return {name: value for name, value in profile.items() if name in mine}
+
+
+def _options(ctx: click.Context) -> Mapping[str, bool]:
+    """The options of all commands, and whether each must be said for each call, wherever it is."""
     commands = filter(None, (group.get_command(ctx, name) for name in COMMANDS))
-    known = {str(one.name) for command in commands for one in command.params if not getattr(one, "per_call", True)}
+    per_call: dict[str, bool] = {}
+    for one in (one for command in commands for one in command.params if isinstance(one, Option)):
+        per_call[str(one.name)] = one.per_call and per_call.get(str(one.name), True)
+    return per_call
+
+
+def _remarks(profile: Mapping[str, object], per_call: Mapping[str, bool]) -> Iterator[str]:
+    """What is to be said about a profile: entries that nothing reads."""
+    known = {name for name, each_call in per_call.items() if not each_call} | LIBRARY_OPTIONS
     for name in sorted(set(profile) - known):
+        if name in per_call:
+            flag = f"--{name.replace('_', '-')}"
+            yield f"The profile's entry {name!a} is not used: {flag} must be said for each call."
+            continue
         close = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
         guess = f"Did you mean {close[0]}?" if close else "Entries have the names of options, with underscores."
         yield f"The profile's entry {name!a} is no option, so it is not used. {guess}"
@@ -103,7 +112,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command line and return its exit status; all that happens is reported here."""
     _share_trust()
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    call = Invocation(Terminal.standard(), json="--json" in before_dashes, verbose="-v" in before_dashes)
+    json, verbose = "--json" in before_dashes or _always("json"), "-v" in before_dashes or _always("verbose")
+    call = Invocation(Terminal.standard(), json=json, verbose=verbose)
     try:
         try:
             status = group.main(list(arguments), prog_name="remote-runtime", standalone_mode=False, obj=call)
@@ -114,6 +124,13 @@ def run(arguments: Sequence[str]) -> int:
         return _ended(call, end)
     except Exception as error:
         return _failed(call, translate(error))
+
+
+def _always(flag: str) -> bool:
+    """Whether the environment sets this flag: a call that can't be read is to be reported in the wanted form too."""
+    with suppress(click.BadParameter):  # which is reported when the option itself is read
+        return bool(click.BOOL.convert(os.environ.get(f"{PREFIX}{flag.upper()}") or "0", None, None))
+    return False
 
 
 def _share_trust() -> None:

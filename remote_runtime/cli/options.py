@@ -13,12 +13,12 @@ from click.shell_completion import CompletionItem
 
 from remote_runtime.cli.invocation import Chosen, Invocation
 from remote_runtime.cli.layout import Context
+from remote_runtime.cli.precedence import outvoted, said_here
 from remote_runtime.cli.target import Target, Written, choose
 from remote_runtime.cli.values import SECONDS, TEXT
 from remote_runtime.errors import RemoteRuntimeError, UsageError
+from remote_runtime.providers import PROVIDERS
 from remote_runtime.settings import PREFIX, Settings
-
-PROVIDERS = ("gce", "ssh", "sandbox")
 
 GCE, NEW_VM = "Google Compute Engine", "A new VM there"
 """The headings of what means something for one provider only."""
@@ -43,8 +43,6 @@ class Option(click.Option):
         """See click: a single value in the profile does for a repeatable option."""
         value, source = super().consume_value(ctx, opts)
         if source == ParameterSource.DEFAULT_MAP:
-            if self.per_call:
-                return self.get_default(ctx), ParameterSource.DEFAULT
             if self.multiple and not isinstance(value, (list, tuple)):
                 value = [value]
             value = [_as_text(one) for one in value] if self.multiple else _as_text(value)
@@ -81,8 +79,8 @@ class Command(click.Command):
 
 
 def verb(name: str, **attributes: Any) -> Callable[[Callable[..., Any]], Command]:
-    """Declare a command of ours."""
-    return click.command(name, cls=Command, **attributes)
+    """Declare a command of ours; ``cls`` is a subclass of :class:`Command` if it needs more."""
+    return click.command(name, **{"cls": Command, **attributes})
 
 
 def option(*declarations: str, **attributes: Any) -> Callable[[F], F]:
@@ -102,9 +100,9 @@ def output_options(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def wrapped(json: bool, quiet: bool, verbose: bool, **values: Any) -> None:
         call: Invocation = click.get_current_context().obj
-        if quiet and verbose:
-            raise UsageError("--quiet and --verbose contradict each other", hint="Leave one of them out.")
-        call.json, call.quiet, call.verbose = json, quiet, verbose
+        dropped = outvoted({"quiet": quiet, "verbose": verbose}, ("quiet", "verbose"))
+        call.json = json
+        call.quiet, call.verbose = quiet and "quiet" not in dropped, verbose and "verbose" not in dropped
         call.begin()
         function(call, **values)
 
@@ -128,7 +126,8 @@ def machine_options(
             "--provider",
             type=click.Choice(PROVIDERS),
             section="Machine",
-            help="Who has the machine: Google Compute Engine, your ssh_config, or this computer.",
+            help="Who has the machine: Google Compute Engine, your ssh_config, or this computer. "
+            + ("[default: gce]" if new else "[default: the one that is known to have it, else gce]"),
         )
         @option(
             "--zone",
@@ -136,10 +135,11 @@ def machine_options(
             multiple=True,
             metavar="ZONE",
             section=GCE,
-            help="Its zone; repeatable. [default: wherever it is]",
+            help="Where to make it; repeatable: the first that has such a machine left. [default: gcloud's]"
+            if new
+            else "Its zone; repeatable. [default: wherever it is]",
         )
         @option("--project", type=TEXT, section=GCE, help="Its project. [default: gcloud's]")
-        @option("--internal-ip", is_flag=True, section=GCE, help="Reach it by its internal address.")
         @option(
             "--ssh-key",
             type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -148,14 +148,7 @@ def machine_options(
             help="Log in by this key, such as gcloud's. [default: one of our own]",
         )
         @option("--remove-key", is_flag=True, section=GCE, help="Remove that key from it again at the end.")
-        @option(
-            "--jump",
-            type=TEXT,
-            metavar="HOST",
-            section=GCE,
-            help="Reach its internal address by way of this SSH server: [user@]host[:port] or a name of ssh_config.",
-        )
-        @option("--tunnel-through-iap", is_flag=True, section=GCE, help="Reach it through Identity-Aware Proxy.")
+        @(_nothing_more if new else _ways)
         @option("--user", type=TEXT, metavar="USER", section="Machine", help="Account to log in as.")
         @option("-y", "--yes", is_flag=True, section="Machine", help="Answer every confirmation with yes.")
         @option(
@@ -180,17 +173,11 @@ def machine_options(
             provider: str | None,
             zone: tuple[str, ...],
             project: str | None,
-            internal_ip: bool,
             ssh_key: Path | None,
             remove_key: bool,
-            jump: str | None,
-            tunnel_through_iap: bool,
             **values: Any,
         ) -> None:
-            if internal_ip and tunnel_through_iap:
-                raise UsageError("--internal-ip and --tunnel-through-iap are two ways", hint="Leave one of them out.")
-            if jump and tunnel_through_iap:
-                raise UsageError("--jump and --tunnel-through-iap are two ways", hint="Leave one of them out.")
+            way = _chosen_way({name: values.pop(name, None) for name in _WAYS})
             call.yes, call.timeout = yes, timeout
             written = _written(targets, instance=instance, sandbox=sandbox, provider=provider)
             if unless and values.pop(unless):
@@ -201,14 +188,43 @@ def machine_options(
             name = str(click.get_current_context().info_name)
             target = choose(written, [] if new else _known(call.settings), verb=name, new=new)
             _check_fit(target, user=user)
-            reach = "internal" if internal_ip else "iap" if tunnel_through_iap else "auto"
-            places: dict[str, Any] = {"project": project, "zones": zone, "reach": reach, "key": ssh_key}
-            places.update(jump=jump or "", remove_key=remove_key)
+            places = {"project": project, "zones": zone, "key": ssh_key, "remove_key": remove_key, **way}
             function(call, Chosen(target, user, places), **values)
 
         return wrapped
 
     return decorate
+
+
+_WAYS: dict[str, dict[str, Any]] = {
+    "internal_ip": {"is_flag": True, "help": "Reach it by its internal address."},
+    "jump": {
+        "type": TEXT,
+        "metavar": "HOST",
+        "help": "Reach its internal address by way of this SSH server: [user@]host[:port] or a name of ssh_config.",
+    },
+    "tunnel_through_iap": {"is_flag": True, "help": "Reach it through Identity-Aware Proxy."},
+}
+"""The options that say how a VM is reached."""
+
+
+def _ways(function: Callable[..., None]) -> Callable[..., None]:
+    for name, attributes in reversed(_WAYS.items()):
+        function = option(f"--{name.replace('_', '-')}", section=GCE, **attributes)(function)
+    return function
+
+
+def _nothing_more(function: Callable[..., None]) -> Callable[..., None]:
+    return function
+
+
+def _chosen_way(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of :class:`GceOptions` for them."""
+    iap = "tunnel_through_iap"
+    dropped = outvoted(said, ("internal_ip", iap), ("jump", iap), problem="are two ways")
+    kept = {name: value for name, value in said.items() if name not in dropped}
+    reach = "internal" if kept.get("internal_ip") else "iap" if kept.get(iap) else "auto"
+    return {"reach": reach, "jump": kept.get("jump") or ""}
 
 
 def _written(targets: tuple[str, ...], *, instance: str | None, sandbox: bool, provider: str | None) -> Written:
@@ -239,11 +255,7 @@ def _written(targets: tuple[str, ...], *, instance: str | None, sandbox: bool, p
 def _check_fit(target: Target, *, user: str | None) -> None:
     """Refuse what was said on the command line for this call and means nothing for this machine."""
     context = click.get_current_context()
-    said = {
-        str(parameter.name)
-        for parameter in context.command.params
-        if context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
-    }
+    said = {str(one.name) for one in context.command.params if said_here(str(one.name))}
     for name, providers in [*((name, ("gce",)) for name in _gce_only(context)), ("user", ("gce", "ssh"))]:
         if name in said and target.provider not in providers:
             raise UsageError(

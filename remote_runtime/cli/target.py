@@ -8,8 +8,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from remote_runtime.errors import UsageError
+from remote_runtime.providers import USUAL_PROVIDER
 
-DEFAULT_PROVIDER = "gce"
 DEFAULT_SANDBOX = "sandbox"
 
 _PLACE = re.compile(r"(?:\[[^\[\]]+\]|[^:\[\]]+)(?::(?P<port>[0-9]{1,9}))?|[^\[\]:]*(?::[^\[\]:]*){2,}")
@@ -83,15 +83,15 @@ def choose(written: Written, known: Collection[Target], *, verb: str, new: bool 
         return Target(provider, name)
     owners = [] if new else sorted({target.provider for target in known if target.name == name})
     if len(owners) > 1:
-        choices = "\n".join(f"  {Target(owner, name).command(verb)}" for owner in owners if owner != DEFAULT_PROVIDER)
-        if DEFAULT_PROVIDER in owners:
-            choices += f"\n  remote-runtime {verb} --provider {DEFAULT_PROVIDER} {name}"
+        choices = "\n".join(f"  {Target(owner, name).command(verb)}" for owner in owners if owner != USUAL_PROVIDER)
+        if USUAL_PROVIDER in owners:
+            choices += f"\n  remote-runtime {verb} --provider {USUAL_PROVIDER} {name}"
         raise UsageError(
             f"{name!r} is the name of more than one machine: {' and '.join(owners)} each have one",
             hint=f"Say which you mean:\n{choices}",
             code="ambiguous_name",
         )
-    return Target(owners[0] if owners else written.profile_provider or DEFAULT_PROVIDER, name)
+    return Target(owners[0] if owners else written.profile_provider or USUAL_PROVIDER, name)
 
 
 def is_address(name: str) -> bool:

@@ -8,13 +8,13 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Literal, TextIO
 
 from remote_runtime.cli.layout import fold
 from remote_runtime.cli.signals import Received
-from remote_runtime.errors import RemoteRuntimeError
+from remote_runtime.errors import RemoteRuntimeError, UsageError
 from remote_runtime.text import printable, without_sequences
 
 Style = Literal["plain", "good", "bad", "warning", "faint", "strong"]
@@ -68,12 +68,30 @@ class Terminal:
         Raises :class:`OutputClosed` if nobody reads it any more (also later, when nothing can be written), and
         :class:`RemoteRuntimeError` (``output_failed``) for another failure, such as a full disk.
         """
+        with self._results() as stdout:
+            stdout.write(_encodable(stdout, text) + "\n")
+            stdout.flush()
+
+    def pass_on(self, stream: str, data: bytes) -> None:
+        """Write ``data`` to ``stdout`` or ``stderr`` as it is, at once: it is what a command of the user's said.
+
+        Raises as :meth:`out` does, for ``stdout`` alone.
+        """
+        if stream == "stdout":
+            with self._results() as stdout:
+                _write_bytes(stdout, data)
+        elif self.stderr is not None:
+            with suppress(OSError, ValueError):
+                _write_bytes(self.stderr, data)
+
+    @contextmanager
+    def _results(self) -> Iterator[TextIO]:
+        """The stream for results, for one write of one thread; see :meth:`out` for what it raises."""
         try:
             if self.stdout is None or self.closed:
                 raise BrokenPipeError(errno.EPIPE, "closed")
             with self._writing:
-                self.stdout.write(_encodable(self.stdout, text) + "\n")
-                self.stdout.flush()
+                yield self.stdout
         except (OSError, ValueError) as error:  # ValueError: the stream was closed
             self.closed = True
             _silence(self.stdout)
@@ -100,6 +118,23 @@ class Terminal:
         with suppress(OSError, ValueError):
             self.stderr.write(_encodable(self.stderr, text) + "\n")
             self.stderr.flush()
+
+    def read_all(self, limit: int) -> bytes:
+        """The standard input to its end; nothing if there is none.
+
+        Raises :class:`UsageError` (``input_too_long``) for more than ``limit`` bytes.
+        """
+        try:
+            data = b"" if self.stdin is None else self.stdin.buffer.read(limit + 1)
+        except (OSError, ValueError) as error:
+            raise UsageError(f"Can't read the standard input: {error}", hint="Check where it comes from.") from error
+        if len(data) > limit:
+            raise UsageError(
+                f"The standard input is longer than {limit >> 20} MiB",
+                hint="Copy it to the machine as a file, and let the command read that.",
+                code="input_too_long",
+            )
+        return data
 
     def ask(self, prompt: str, echo: bool) -> str:
         """The person's answer to ``prompt``, which may be the words of a server; without echo it is a secret.
@@ -172,6 +207,12 @@ def _encodable(stream: TextIO, text: str) -> str:
         return text
     encoding = getattr(stream, "encoding", None) or "ascii"
     return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
+def _write_bytes(stream: TextIO, data: bytes) -> None:
+    stream.flush()
+    stream.buffer.write(data)
+    stream.buffer.flush()
 
 
 def _silence(stream: TextIO | None) -> None:

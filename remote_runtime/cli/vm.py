@@ -11,6 +11,7 @@ import click
 
 from remote_runtime.cli.invocation import Chosen, Invocation
 from remote_runtime.cli.options import GCE, NEW_VM, option
+from remote_runtime.cli.precedence import outvoted, said_here
 from remote_runtime.cli.values import DURATION, GPU, PAIR, SIZE_GB, TEXT
 from remote_runtime.errors import UsageError
 
@@ -18,15 +19,34 @@ if TYPE_CHECKING:
     from remote_runtime.providers.gce.spec import GceSpec
 
 _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
-    (("--region",), {"type": TEXT, "help": "Any zone of this region that has such a machine left."}),
-    (("--machine-type",), {"type": TEXT, "metavar": "TYPE", "help": "[default: e2-standard-4, or one for the GPU]"}),
+    (("--region",), {"type": TEXT, "metavar": "NAME", "help": "Make it in any zone of this region that has one left."}),
+    (
+        ("--machine-type",),
+        {
+            "type": TEXT,
+            "metavar": "TYPE",
+            "help": "Its processors and memory. [default: e2-standard-4, or one for the GPU]",
+        },
+    ),
     (("--gpu",), {"type": GPU, "metavar": "TYPE[:N]", "help": "GPUs, such as l4, t4:2 or nvidia-tesla-v100."}),
     (("--image",), {"type": TEXT, "metavar": "NAME", "help": "Boot this image."}),
     (("--image-family",), {"type": TEXT, "metavar": "NAME", "help": "Boot the newest image of a family."}),
     (("--image-project",), {"type": TEXT, "metavar": "PROJECT", "help": "Where that image is."}),
-    (("--disk-size",), {"type": SIZE_GB, "metavar": "GB", "default": 50, "show_default": True, "help": "Boot disk."}),
-    (("--disk-type",), {"type": TEXT, "default": "pd-balanced", "show_default": True, "help": "Its type."}),
-    (("--spot",), {"is_flag": True, "help": "A cheaper one that Google may take back at any time."}),
+    (
+        ("--disk-size",),
+        {"type": SIZE_GB, "metavar": "GB", "default": 50, "show_default": True, "help": "Size of its boot disk."},
+    ),
+    (
+        ("--disk-type",),
+        {
+            "type": TEXT,
+            "metavar": "TYPE",
+            "default": "pd-balanced",
+            "show_default": True,
+            "help": "Kind of that disk, such as pd-ssd.",
+        },
+    ),
+    (("--spot",), {"is_flag": True, "help": "Cheaper, but Google may stop it at any time."}),
     (
         ("--max-run-duration",),
         {
@@ -43,17 +63,59 @@ _OPTIONS: list[tuple[tuple[str, ...], dict[str, Any]]] = [
             "type": click.Choice(["stop", "delete"]),
             "default": "stop",
             "show_default": True,
-            "help": "What happens to it then.",
+            "help": "What Google does to it when that time is over, or when it takes back a --spot machine.",
         },
     ),
-    (("--network",), {"type": TEXT, "metavar": "NAME", "help": "[default: default]"}),
-    (("--subnet",), {"type": TEXT, "metavar": "NAME", "help": "Subnetwork of the zone's region."}),
-    (("--no-external-ip",), {"is_flag": True, "help": "It is then reached through IAP."}),
-    (("--service-account",), {"type": TEXT, "metavar": "EMAIL", "help": "What it may do as. [default: none]"}),
-    (("--scope", "scopes"), {"type": TEXT, "multiple": True, "help": "Scope of that account; repeatable."}),
-    (("--label", "labels"), {"type": PAIR, "multiple": True, "metavar": "KEY=VALUE", "help": "Repeatable."}),
-    (("--tag", "tags"), {"type": TEXT, "multiple": True, "help": "Network tag; repeatable."}),
-    (("--metadata",), {"type": PAIR, "multiple": True, "metavar": "KEY=VALUE", "help": "Repeatable."}),
+    (
+        ("--network",),
+        {
+            "type": TEXT,
+            "metavar": "NAME",
+            "help": "The project's network that it joins. [default: the one named default]",
+        },
+    ),
+    (
+        ("--subnet",),
+        {"type": TEXT, "metavar": "NAME", "help": "The part of that network that it joins, in its region."},
+    ),
+    (
+        ("--no-external-ip",),
+        {"is_flag": True, "help": "No address on the internet: it is then reached through Identity-Aware Proxy."},
+    ),
+    (
+        ("--service-account",),
+        {
+            "type": TEXT,
+            "metavar": "EMAIL",
+            "help": "Let what runs on it use Google Cloud as this account. [default: none]",
+        },
+    ),
+    (
+        ("--scope", "scopes"),
+        {
+            "type": TEXT,
+            "multiple": True,
+            "metavar": "SCOPE",
+            "help": "What it may use that account for; repeatable. [default: cloud-platform, which is all]",
+        },
+    ),
+    (
+        ("--label", "labels"),
+        {"type": PAIR, "multiple": True, "metavar": "KEY=VALUE", "help": "Label of it, as for the bill; repeatable."},
+    ),
+    (
+        ("--tag", "tags"),
+        {"type": TEXT, "multiple": True, "metavar": "TAG", "help": "Tag that firewall rules go by; repeatable."},
+    ),
+    (
+        ("--metadata",),
+        {
+            "type": PAIR,
+            "multiple": True,
+            "metavar": "KEY=VALUE",
+            "help": "Entry that programs on it can read, such as install-nvidia-driver=True; repeatable.",
+        },
+    ),
     (
         ("--startup-script",),
         {"type": click.Path(exists=True, dir_okay=False), "metavar": "FILE", "help": "Run as root at every boot."},
@@ -79,8 +141,16 @@ def new_vm_options(function: Callable[..., None]) -> Callable[..., None]:
     def wrapped(call: Invocation, machine: Chosen, retry_until_up: bool, **values: Any) -> None:
         mine = {name: values.pop(name) for name in _NAMES}
         region = mine.pop("region")
-        if region and machine.zones:
-            raise UsageError("--zone and --region contradict each other", hint="Leave one of them out.")
+        if values.get("create", True):  # else nothing is made, and the zone is where to look
+            dropped = outvoted({"zone": machine.zones, "region": region}, ("zone", "region"))
+            region = None if "region" in dropped else region
+            machine = machine.with_gce(zones=()) if "zone" in dropped else machine
+        for name in outvoted(mine, ("image", "image_family")):
+            mine[name] = None
+        if mine["scopes"] and not mine["service_account"] and said_here("scopes"):
+            raise UsageError(
+                "--scope is for a service account, and none was named", hint="Add --service-account EMAIL."
+            )
         if machine.target.provider == "gce":
             machine = machine.with_gce(region=region, retry_until_up=retry_until_up, confirm=call.confirm)
         spec = _spec(machine.target.name, mine) if machine.target.provider == "gce" else None

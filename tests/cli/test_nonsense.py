@@ -69,6 +69,7 @@ def test_a_value_that_is_none(name: str, place: str, text: str, settings: Settin
         READERS[name](text)
         assume(False)
     assume(text or place != "environment")  # an empty variable counts as none
+    assume(name != "host_key" or place == "line")  # for one call only
     option, call = f"--{name.replace('_', '-')}", ["connect", "trainer", "--json"]
     profile = settings.config_dir / "config.toml"
     settings.config_dir.mkdir(parents=True, exist_ok=True)

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.usefixtures("settings")
         (["zzz"], ["The commands are: connect, url,"]),
         (["install"], ["The commands are: connect, url,"]),
         (["login"], ["The commands are: connect, url,"]),
+        (["extension", "instal"], ["'extension instal'", "Did you mean install?"]),
+        (["extension", "remove"], ["The commands are: disable, enable,"]),
         (["connect", "ada@"], ["'ada@'", "no host", "user@host"]),
         (["connect", "ada@:22"], ["no host"]),
         (["url", ":22"], ["no host"]),
@@ -53,7 +55,17 @@ pytestmark = pytest.mark.usefixtures("settings")
         (["connect", "a", "--create", "--max-run-duration", "soon"], ["--max-run-duration", "24h"]),
         (["create", "a", "--zone", "z", "--region", "r"], ["contradict"]),
         (["create", "a", "--label", "x"], ["--label", "KEY=VALUE"]),
+        (["create", "a", "--scope", "x"], ["--scope is for a service account", "--service-account"]),
+        (["create", "a", "--image", "i", "--image-family", "f"], ["--image and --image-family contradict"]),
+        (["create", "a", "--jump", "host"], ["No such option", "--jump"]),
+        (["list", "--project", "p"], ["--project", "Add --vms"]),
+        (["list", "--vms", "--timeout", "0"], ["--timeout", "more than 0"]),
+        (["exec", "a"], ["No command was given", "exec NAME -- COMMAND"]),
+        (["exec", "a", "--"], ["No command was given"]),
+        (["exec", "a", "ls"], ["No command was given", "exec NAME -- COMMAND"]),
+        (["exec", "--", "ls"], ["No machine was named", "exec --sandbox"]),
         (["connect", "a", "--internal-ip", "--tunnel-through-iap"], ["two ways"]),
+        (["connect", "a", "--jump", "host", "--tunnel-through-iap"], ["--jump and --tunnel-through-iap are two ways"]),
         (["connect", "--sandbox", "--zone", "here"], ["--zone means nothing", "sandbox"]),
         (["connect", "me@host", "--user", "you"], ["Two users"]),
         (["connect", "--", "-rf"], ["can't be the name"]),
@@ -136,6 +148,44 @@ def test_options_come_from_the_environment_and_the_profile(settings: Settings) -
     answer = run("list", "--json")
     assert answer.returncode == 2
     assert json_lines(answer.stdout)[0]["code"] == "profile_unreadable"
+
+
+def test_a_profile_is_remarked_on_only_where_nothing_reads_it(settings: Settings) -> None:
+    settings.config_dir.mkdir(parents=True)
+    profile = settings.config_dir / "config.toml"
+    profile.write_text('kernel_lease = 60\nsandbox_server = "auto"\niap_endpoint = "wss://host/v4"\nuser = "ada"\n')
+    assert run("list").stderr == "No machine is known yet. To try one: remote-runtime connect --sandbox\n"
+    profile.write_text('kernel_leese = 60\nnew_token = true\nhost_key = "x"\ntargets = "trainer"\n')
+    answer = run("url")
+    assert "'kernel_leese' is no option, so it is not used. Did you mean kernel_lease?" in answer.stderr
+    for flag in ("new-token", "host-key"):
+        assert f"is not used: --{flag} must be said for each call." in answer.stderr
+    assert "No machine was named" in answer.stderr  # an argument is no option
+
+
+def test_new_token_and_host_key_are_for_one_call(settings: Settings) -> None:
+    said = run("connect", REMOTE_RUNTIME_NEW_TOKEN="nonsense", REMOTE_RUNTIME_HOST_KEY="nonsense").stderr
+    assert "No machine was named" in said
+
+
+def test_a_user_to_connect_as_is_not_whom_a_vm_is_prepared_for(settings: Settings) -> None:
+    plain = run("startup-script").stdout
+    settings.config_dir.mkdir(parents=True)
+    (settings.config_dir / "config.toml").write_text('user = "ada"\n')
+    assert run("startup-script", REMOTE_RUNTIME_USER="ada").stdout == plain
+
+
+def test_the_wish_for_json_or_details_reaches_everything(settings: Settings) -> None:
+    for call in (["conect"], ["connect", "a", "--prot", "1"], ["extension", "instal"]):
+        [error] = json_lines(run(*call, REMOTE_RUNTIME_JSON="1").stdout)
+        assert (error["event"], error["code"]) == ("error", "usage")
+        assert run(*call, REMOTE_RUNTIME_JSON="0").stdout == ""
+    assert "Traceback" in run("conect", REMOTE_RUNTIME_VERBOSE="1").stderr
+    settings.config_dir.mkdir(parents=True)
+    (settings.config_dir / "config.toml").write_text("json = true\nverbose = true\n")
+    answer = run("extension", "status", "--python", "/nowhere/python")
+    assert json_lines(answer.stdout)[0]["event"] == "error"
+    assert "Traceback" in answer.stderr
 
 
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:

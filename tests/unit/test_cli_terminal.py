@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from remote_runtime.cli.terminal import OutputClosed, Terminal, visible
-from remote_runtime.errors import RemoteRuntimeError
+from remote_runtime.errors import RemoteRuntimeError, UsageError
 
 
 def stream(encoding: str = "utf-8") -> io.TextIOWrapper:
@@ -144,3 +144,36 @@ def test_a_full_disk_is_an_error() -> None:
 )
 def test_visible(raw: str, shown: str) -> None:
     assert visible(raw) == shown
+
+
+def test_what_a_command_says_is_passed_on_as_it_is() -> None:
+    out, err = stream("ascii"), stream("ascii")
+    terminal = Terminal(None, out, err, {})
+    terminal.out("first")
+    terminal.pass_on("stdout", b"\xff\x1b[1m")
+    terminal.pass_on("stderr", b"\x00")
+    assert (content(out), content(err)) == (b"first\n\xff\x1b[1m", b"\x00")
+
+
+def test_what_a_command_says_to_nobody() -> None:
+    closed = stream()
+    closed.close()
+    for absent in (None, closed):
+        terminal = Terminal(None, absent, absent, {})
+        terminal.pass_on("stderr", b"x")
+        with pytest.raises(OutputClosed):
+            terminal.pass_on("stdout", b"x")
+        assert terminal.closed
+
+
+def test_the_standard_input_is_read_whole_or_not_at_all() -> None:
+    given = io.TextIOWrapper(io.BytesIO(b"a\xff\r\n"))
+    assert Terminal(given, None, None, {}).read_all(4) == b"a\xff\r\n"
+    assert Terminal(None, None, None, {}).read_all(4) == b""
+    given = io.TextIOWrapper(io.BytesIO(b"12345"))
+    with pytest.raises(UsageError) as caught:
+        Terminal(given, None, None, {}).read_all(4)
+    assert caught.value.code == "input_too_long"
+    given.close()
+    with pytest.raises(UsageError, match="Can't read the standard input"):
+        Terminal(given, None, None, {}).read_all(4)

@@ -53,12 +53,12 @@ def test_home_is_the_variable_and_only_without_it_the_account(tmp_path: Path) ->
 
 
 def test_environment_before_profile_before_default(tmp_path: Path) -> None:
-    profile(tmp_path, 'provider = "sandbox"\nremote_port = 9999\n')
-    settings = load(tmp_path, REMOTE_RUNTIME_PROVIDER="ssh", REMOTE_RUNTIME_USER="")
-    assert settings.option("provider", "gce") == "ssh"
-    assert settings.option("remote_port") == 9999
-    assert settings.option("user", "me") == "me", "an empty variable says nothing"
-    assert settings.option("zone") is None
+    profile(tmp_path, 'sandbox_server = "sshd"\nkernel_lease = 9999\n')
+    settings = load(tmp_path, REMOTE_RUNTIME_SANDBOX_SERVER="paramiko", REMOTE_RUNTIME_IAP_ENDPOINT="")
+    assert settings.option("sandbox_server", "auto") == "paramiko"
+    assert settings.option("kernel_lease") == 9999
+    assert settings.option("iap_endpoint", "usual") == "usual", "an empty variable says nothing"
+    assert load(tmp_path / "elsewhere").option("kernel_lease") is None
 
 
 def test_no_profile_is_no_error(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_a_profile_that_is_a_directory_is_named(tmp_path: Path) -> None:
 
 
 def test_the_environment_is_a_copy_and_not_shown(tmp_path: Path) -> None:
-    environ = {"REMOTE_RUNTIME_HOME": str(tmp_path), "REMOTE_RUNTIME_USER": "ada", "SECRET": "s3cr3t"}
+    environ = {"REMOTE_RUNTIME_HOME": str(tmp_path), "REMOTE_RUNTIME_KERNEL_LEASE": "5", "SECRET": "s3cr3t"}
     settings = Settings.load(environ)
     environ.clear()
-    assert settings.option("user") == "ada"
+    assert settings.option("kernel_lease") == "5"
     assert "s3cr3t" not in repr(settings)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import click
-from click.core import ParameterSource
 
 from remote_runtime.cli.instructions import after_ready, goodbye
 from remote_runtime.cli.invocation import Chosen, Invocation
 from remote_runtime.cli.options import GCE, NEW_VM, machine_options, option, verb
+from remote_runtime.cli.precedence import said_here
 from remote_runtime.cli.signals import Received
 from remote_runtime.cli.terminal import OutputClosed
 from remote_runtime.cli.values import FORWARD, HOST_KEY, LOCAL_PORT, ORIGIN, PORT, TEXT
@@ -97,8 +97,20 @@ Examples:
     section="Ports",
     help="What moves forwarded bytes: our own code, or paramiko's.",
 )
-@option("--new-token", is_flag=True, section="Security", help="Make all earlier URLs of this machine invalid.")
-@option("--host-key", type=HOST_KEY, section="Security", help="Accept exactly the SSH host key with this fingerprint.")
+@option(
+    "--new-token",
+    is_flag=True,
+    per_call=True,
+    section="Security",
+    help="Make all earlier URLs of this machine invalid.",
+)
+@option(
+    "--host-key",
+    type=HOST_KEY,
+    per_call=True,
+    section="Security",
+    help="Accept exactly the SSH host key with this fingerprint.",
+)
 def command(
     call: Invocation,
     machine: Chosen,
@@ -168,8 +180,7 @@ def _check_not_new() -> None:
     """What a new VM shall be was said, but not that one may be made."""
     context = click.get_current_context()
     for parameter in context.command.params:
-        said = context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
-        if said and getattr(parameter, "section", "") == NEW_VM:
+        if said_here(str(parameter.name)) and getattr(parameter, "section", "") == NEW_VM:
             raise UsageError(
                 f"--{str(parameter.name).replace('_', '-')} is for a new VM, and none may be made",
                 hint="Add --create, or leave it out.",

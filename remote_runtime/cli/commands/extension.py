@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from remote_runtime._threads import Deadline
+from remote_runtime.cli.groups import Group
 from remote_runtime.cli.invocation import Invocation
-from remote_runtime.cli.layout import Context
 from remote_runtime.cli.options import option, output_options, verb
 from remote_runtime.cli.values import SECONDS, TEXT
 from remote_runtime.events import step
@@ -19,12 +19,6 @@ from remote_runtime.events import step
 if TYPE_CHECKING:
     from remote_runtime.extension import Changed
     from remote_runtime.interpreters import Interpreter
-
-
-class Group(click.Group):
-    """The commands below `extension`."""
-
-    context_class = Context
 
 
 @click.group(

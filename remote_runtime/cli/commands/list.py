@@ -8,24 +8,37 @@ from typing import Any
 from remote_runtime.cli.invocation import Invocation
 from remote_runtime.cli.layout import table
 from remote_runtime.cli.options import GCE, option, output_options, verb
-from remote_runtime.cli.values import TEXT
+from remote_runtime.cli.precedence import said_here
+from remote_runtime.cli.values import SECONDS, TEXT
+from remote_runtime.errors import UsageError
 from remote_runtime.events import Event, Notice
-
-VM_SECONDS = 60.0
 
 
 @verb("list", short_help="Show the machines that are known here.")
 @option("--vms", is_flag=True, per_call=True, section=GCE, help="The VMs of a Google Cloud project, in all zones.")
 @option("--project", type=TEXT, section=GCE, help="That project. [default: gcloud's]")
+@option(
+    "--timeout",
+    type=SECONDS,
+    metavar="SECONDS",
+    default=60,
+    show_default=True,
+    section=GCE,
+    help="Give up after that long.",
+)
 @output_options
-def command(call: Invocation, vms: bool, project: str | None) -> None:
+def command(call: Invocation, vms: bool, project: str | None, timeout: float) -> None:
     """Show the machines that are known on this computer, and which of them are connected now.
 
     The URLs are shown without their tokens; `remote-runtime url NAME` shows one with it.
     """
     if vms:
-        _list_vms(call, project)
+        _list_vms(call, project, timeout)
         return
+    if said_here("project"):
+        raise UsageError(
+            "--project is for the VMs of a project, and the machines known here were asked for", hint="Add --vms."
+        )
     from remote_runtime.machines import list_machines
 
     call.reporting = True
@@ -46,12 +59,12 @@ def command(call: Invocation, vms: bool, project: str | None) -> None:
     call.document({**document, "damaged": damaged} if damaged else document, lines)
 
 
-def _list_vms(call: Invocation, project: str | None) -> None:
+def _list_vms(call: Invocation, project: str | None, timeout: float) -> None:
     """The VMs of a project; zones that could not be asked are a warning, and in the document."""
     from remote_runtime.machines import list_vms
 
     call.reporting = True
-    listed = list_vms(project=project, timeout=VM_SECONDS, settings=call.settings)
+    listed = list_vms(project=project, timeout=timeout, settings=call.settings)
     if listed.unreachable:
         zones = ", ".join(listed.unreachable)
         call.on_event(Notice("zones_unreachable", f"These zones could not be asked: {zones}", "warning"))

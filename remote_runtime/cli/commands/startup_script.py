@@ -25,10 +25,11 @@ def command(call: Invocation, user: str | None, cloud_init: bool) -> None:
     every boot, and does what is missing. Pass it to gcloud, Terraform or cloud-init:
 
     \b
-      remote-runtime startup-script > startup.sh
+      remote-runtime startup-script > startup-script.sh
       gcloud compute instances create NAME \\
+          --no-service-account --no-scopes \\
           --metadata enable-guest-attributes=TRUE \\
-          --metadata-from-file startup-script=startup.sh
+          --metadata-from-file startup-script=startup-script.sh
     """
     from remote_runtime import cloud_init as user_data
     from remote_runtime import startup_script

@@ -10,7 +10,13 @@ from remote_runtime.events import Notice, step
 
 @verb("stop", short_help="Stop Jupyter on a machine (with --machine the machine too).")
 @machine_options(timeout=180, unless="all")
-@option("--all", is_flag=True, per_call=True, section="What to stop", help="Jupyter on all machines known here.")
+@option(
+    "--all",
+    is_flag=True,
+    per_call=True,
+    section="What to stop",
+    help="Jupyter on all machines known here, side by side, with 20 seconds for each at most.",
+)
 @option("--machine", "with_machine", is_flag=True, per_call=True, section="What to stop", help="The machine too.")
 def command(call: Invocation, machine: Chosen | None, with_machine: bool) -> None:
     """Stop Jupyter on a machine, with its kernels, and the connection to it.
