@@ -5,7 +5,7 @@
 export HOME := $(or $(HOME),$(shell getent passwd "$$(id -u)" | cut -d: -f6))
 export PYTHON
 
-.PHONY: help demo demo-stop test unit lint lock slow vm live soak conformance fuzz clean
+.PHONY: help demo demo-stop test unit lint lock slow vm live soak benchmarks report conformance fuzz clean
 
 help:
 	@echo 'make demo       a notebook server in a sandbox on this machine, and a cell run through its URL'
@@ -18,6 +18,8 @@ help:
 	@echo 'make live       a small VM on Google'"'"'s own cloud, made, used and deleted: LIVE_PROJECT=... LIVE_ZONE=...'
 	@echo 'make vm         the startup script on a Debian of its own, under systemd; needs root, and minutes'
 	@echo 'make soak       an hour of cut connections under load; its result is kept in benchmarks/results'
+	@echo 'make benchmarks  all others, in an hour and a half on a machine that does nothing else; needs root'
+	@echo 'make report     benchmarks/RESULTS.md, made of their results'
 	@echo 'make conformance  the extension on every Python and Jupyter that it promises to run on'
 	@echo 'make fuzz       ten minutes of messages made up by a fuzzer; what is new stays in tests/jupyter/corpus'
 	@echo 'make clean      remove all that was made here'
@@ -68,6 +70,19 @@ soak:
 	@scripts/setup test
 	@.venv/bin/python -m benchmarks.soak >benchmarks/results/soak.json.new
 	@mv benchmarks/results/soak.json.new benchmarks/results/soak.json
+
+# The first print their result; the others keep it by themselves.
+benchmarks:
+	@scripts/setup benchmarks
+	@set -e; for name in warm_connect cuts outages iap gce_warm_connect; do \
+		.venv/bin/python -m benchmarks.$$name >benchmarks/results/$$name.json.new; \
+		mv benchmarks/results/$$name.json.new benchmarks/results/$$name.json; \
+	done
+	@set -e; for name in extension dataplane rekey; do .venv/bin/python -m benchmarks.$$name; done
+
+report:
+	@scripts/setup test
+	@.venv/bin/python -m benchmarks.report
 
 clean:
 	@if [ -d .demo ]; then $(MAKE) --no-print-directory demo-stop; fi

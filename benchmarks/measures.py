@@ -146,11 +146,16 @@ def pings_during(transfer: Transfer, megabytes: float) -> Measure:
     def measure(bench: Bench) -> dict[str, float]:
         seconds: list[float] = []
         speed: list[float] = []
+        failed: list[Exception] = []
         done = threading.Event()
 
         def move() -> None:
-            speed.append(_speed(bench, transfer, megabytes))
-            done.set()
+            try:
+                speed.append(_speed(bench, transfer, megabytes))
+            except (OSError, servers.WrongBytes) as error:
+                failed.append(error)
+            finally:
+                done.set()
 
         with bench.dial() as client:
             servers.echo(client)
@@ -163,6 +168,8 @@ def pings_during(transfer: Transfer, megabytes: float) -> Measure:
                 servers.exchange(client, bytes(64))
                 seconds.append(time.perf_counter() - began)
             mover.join()
+        if failed:
+            raise failed[0]
         return {"p50_ms": statistics.median(seconds[:-1] or seconds) * 1000, "mb_per_s": speed[0]}
 
     return measure

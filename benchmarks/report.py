@@ -20,8 +20,8 @@ OURS, REFERENCE = "lean", "openssh"
 HEADER = """# Results
 
 Made by `python -m benchmarks.report` of the files in `results/`; README.md tells what each script measures and how to
-run it. Every figure says when and where it was taken; `load` is the machine's at the end of the measurement, 1.0 for
-each busy processor. A ratio is always one of the same interleaved run.
+run it. Every figure says where it was taken, and when, if its file has the day; `load` is the machine's at the end of
+the measurement, 1.0 for each busy processor. A ratio is always one of the same interleaved run.
 """
 
 MEASURED = {
@@ -43,16 +43,27 @@ MEASURED = {
 
 @dataclass(frozen=True)
 class Single:
-    """A figure of another script: where its value is, and its bound."""
+    """A figure of another script: where its value is, its bound; ``since``: where that is from which it has grown."""
 
     what: str
     path: str
     promise: Promise
+    since: str = ""
+
+    def value(self, result: Mapping[str, Any]) -> float | None:
+        """The value in that result; None if it was not measured."""
+        value, before = _at(result, self.path), _at(result, self.since) if self.since else 0.0
+        return None if value is None or before is None else round(value - before, 3)
 
 
 def at_most(what: str, path: str, bound: float) -> Single:
     """A value that may not be more."""
     return Single(what, path, Promise(path, at_most=bound))
+
+
+def grows(what: str, path: str, bound: float) -> Single:
+    """A value whose ``last`` may not be more than that above its ``first``."""
+    return Single(what, f"{path}.last", Promise(f"{path}.last", at_most=bound), since=f"{path}.first")
 
 
 def at_least(what: str, path: str, bound: float) -> Single:
@@ -85,10 +96,19 @@ OTHERS: dict[str, Sequence[Single]] = {
     "soak": (
         at_most("requests that failed", "requests.failed", 0),
         at_most("memory at the end, MB", "connect_process.memory_mb.last", 80),
+        grows("more memory than at the beginning, MB", "connect_process.memory_mb", 10),
+        grows("more file descriptors than at the beginning", "connect_process.descriptors", 0),
+        grows("more threads than at the beginning", "connect_process.threads", 0),
     ),
     "iap": (
         at_least("upload, ratio to gcloud's", "ratio.upload", 2),
         at_least("download, ratio to gcloud's", "ratio.download", 2),
+        at_most("transfers both ways at once that hung", "ours.both.hung", 0),
+    ),
+    "gce_warm_connect": (
+        at_most("calls of an API", "api_calls_of_warm_connects", 0),
+        at_most("more than `ssh HOST true`, s", "more_than_ssh", 1),
+        at_least("times as fast as `gcloud compute ssh --command=true`", "times_as_fast_as_gcloud", 2),
     ),
 }
 
@@ -146,7 +166,7 @@ def other(name: str, result: Mapping[str, Any]) -> str:
     """The section of another script's result."""
     lines = [f"## {name}", "", "| figure | to reach | got | reached |", "| --- | --- | --- | --- |"]
     for single in OTHERS.get(name, ()):
-        value = _at(result, single.path)
+        value = single.value(result)
         judged = single.promise.judge({} if value is None else {single.path: value}, {})
         lines.append(f"| {single.what} | {_bound(judged)} | {_value(value)} | {_word(judged['reached'])} |")
     for promise, kept in result.get("holds", {}).items():
@@ -190,10 +210,11 @@ def _word(reached: bool | None) -> str:
 
 
 def _at(result: Mapping[str, Any], path: str) -> float | None:
+    """The number at that path, or how long the list there is; None if there is nothing."""
     value: Any = result
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
-    return None if value is None else float(value)
+    return None if value is None else float(len(value) if isinstance(value, list) else value)
 
 
 def _taken(result: Mapping[str, Any]) -> str:
@@ -205,7 +226,8 @@ def _taken(result: Mapping[str, Any]) -> str:
         "remote_runtime": "remote-runtime {}",
         "load": "load {}",
     }
-    return ", ".join(form.format(result[name]) for name, form in forms.items() if name in result)
+    said = [form.format(result[name]) for name, form in forms.items() if name in result]
+    return ", ".join(said if "date" in result else ["on a day that is not known", *said])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A notebook server in a sandbox on this machine, and a cell that runs through its URL.
 
-What ``make demo`` runs; needs ``pip install remote-runtime[demo]``::
+What ``make demo`` runs; needs ``pip install 'remote-runtime[demo]'``::
 
     python examples/demo.py           connect, run a cell, print the URL, leave it running
     python examples/demo.py --stop    end all of it

@@ -26,5 +26,5 @@ It gets ready by itself.  To use it, with remote-runtime on your computer:
 
 or without, and then paste the URL that \`remote-runtime-url\` prints on the VM:
 
-    gcloud compute ssh --zone $zone $user@$name -- -L 8888:localhost:8888
+    gcloud compute ssh --zone $zone $user@$name -- -L 8888:127.0.0.1:8888
 WORDS

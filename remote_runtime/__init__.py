@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from remote_runtime.api import connect
     from remote_runtime.cells import CellResult
-    from remote_runtime.errors import CellError, RemoteRuntimeError
+    from remote_runtime.errors import (
+        CellError,
+        GuestError,
+        KernelError,
+        NetworkError,
+        PortInUse,
+        RemoteRuntimeError,
+        TimedOut,
+        TransferError,
+    )
     from remote_runtime.events import Event
     from remote_runtime.model import Forward, Instance, ServerInfo, ServerOptions
     from remote_runtime.providers.gce.options import GceOptions
@@ -27,7 +36,13 @@ _HOMES = {
     "connect": "api",
     "CellError": "errors",
     "CellResult": "cells",
+    "GuestError": "errors",
+    "KernelError": "errors",
+    "NetworkError": "errors",
+    "PortInUse": "errors",
     "RemoteRuntimeError": "errors",
+    "TimedOut": "errors",
+    "TransferError": "errors",
     "Event": "events",
     "Forward": "model",
     "Instance": "model",
@@ -48,12 +63,18 @@ __all__ = [
     "GceOptions",
     "GceSpec",
     "Gpu",
+    "GuestError",
     "Instance",
+    "KernelError",
+    "NetworkError",
+    "PortInUse",
     "RemoteRuntimeError",
     "Runtime",
     "ServerInfo",
     "ServerOptions",
     "Settings",
+    "TimedOut",
+    "TransferError",
     "connect",
 ]
 

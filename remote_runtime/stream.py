@@ -6,7 +6,7 @@ Sink, that there is room again; a Sink takes everything and says, through ``Stre
 
 The life of one stream, from the Sink's point of view::
 
-    opener(host, port, sink) -> Stream
+    open_stream(host, port, sink) -> Stream
         writable()                      confirmed: bytes may flow from now on
         data(...) | writable() ...      in any number; writable() means that there is room again
         eof()                           the far side sends no more; it may still read
@@ -20,7 +20,6 @@ The life of one stream, from the Sink's point of view::
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 from remote_runtime.errors import RemoteRuntimeError
@@ -56,7 +55,3 @@ class Stream(Protocol):
 
     def pause(self, paused: bool) -> None:
         """Stop (or resume) calls of ``Sink.data``, so that the far side feels the backpressure."""
-
-
-StreamOpener = Callable[[str, int, Sink], Stream]
-"""Opens a stream to ``(host, port)`` as the VM sees them; raises NetworkError when there is no connection now."""

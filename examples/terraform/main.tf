@@ -3,7 +3,7 @@
 #     remote-runtime startup-script > startup-script.sh
 #     terraform init
 #     terraform apply
-#     remote-runtime connect --zone us-central1-a --user ada trainer
+#     remote-runtime connect --project my-project --zone us-central1-a --user ada trainer
 
 provider "google" {
   project = "my-project"

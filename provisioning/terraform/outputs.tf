@@ -15,10 +15,10 @@ output "external_ip" {
 
 output "connect" {
   description = "The command that connects it."
-  value       = "remote-runtime connect --zone ${var.zone} --instance ${var.name}"
+  value       = "remote-runtime connect --project ${google_compute_instance.this.project} --zone ${var.zone}${local.user_option} --instance ${var.name}"
 }
 
 output "forward" {
   description = "The command that forwards its Jupyter's port without remote-runtime; `remote-runtime-url` on the VM prints the URL."
-  value       = "gcloud compute ssh --zone ${var.zone} ${var.name} -- -L 8888:localhost:8888"
+  value       = "gcloud compute ssh --project ${google_compute_instance.this.project} --zone ${var.zone} ${local.login} -- -L 8888:127.0.0.1:8888"
 }

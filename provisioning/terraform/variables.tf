@@ -114,9 +114,9 @@ variable "secure_boot" {
 }
 
 variable "labels" {
-  description = "Labels of the VM."
+  description = "Labels of the VM. `remote-runtime create` gives its VMs an `owner` besides."
   type        = map(string)
-  default     = {}
+  default     = { created-by = "remote-runtime" }
 }
 
 variable "tags" {

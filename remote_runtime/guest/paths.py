@@ -91,6 +91,7 @@ class State:
 
     @stopped.setter
     def stopped(self, value: bool) -> None:
+        """Keep whether it was; OSError if the state can't be written."""
         if value:
             write_private(self._file("stopped"), b"")
         elif self.stopped:

@@ -188,7 +188,8 @@ def choose_jupyter(*, asked: str | None, asked_found: Found | None, found: Found
         raise GuestFailure(
             "python_without_ipykernel",
             "%s on the VM has no ipykernel, so no notebook can run in it" % asked,
-            "Install it there: %s -m pip install ipykernel" % asked_found.executable,
+            "Install ipykernel there, or give --python the path of one that has it. To install it: "
+            "%s -m pip install ipykernel" % asked_found.executable,
         )
     return Choice(asked_found, None) if usable(asked_found) else Choice(None, asked_found)
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from .context import Context
 
-REMOVE_SECONDS = 30.0
-
 
 def stop(_: dict[str, Any], context: Context) -> dict[str, Any]:
     """End the server, and remember that it was wanted so: ``stopped`` tells whether it ran."""

@@ -31,11 +31,6 @@ class RemoteProcess:
                     raise lost("the command ended")
                 view = view[sent:]
 
-    def close_input(self) -> None:
-        """Tell the command that no more input comes."""
-        with translated("sending to a command"):
-            self._channel.shutdown_write()
-
     def lines(self) -> Iterator[bytes]:
         """Its output, a line at a time without the newline; what is longer than a mebibyte is cut there."""
         pending = bytearray()

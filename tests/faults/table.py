@@ -42,6 +42,7 @@ GRACE_SECONDS = 20.0
 _quoted_log = re.compile(r"(?m)^  \| .*\n")
 _NO_NAMES = {"A", "An", "Another", "It", "Its", "Nothing", "Other", "The", "Your"}
 
+_COMMAND = re.compile(r"^  (\S+(?: \S+)*) *")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -146,7 +147,9 @@ def _uncapitalised(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ").replace("<", "\\<")
+    """The text in a cell; an indented line of it begins with a command, and what is said of that is two spaces off."""
+    lines = [_COMMAND.sub(r"`\1` ", line).rstrip() for line in text.replace("<", "\\<").split("\n")]
+    return "<br>".join(lines).replace("|", "\\|")
 
 
 def updated(readme: str) -> str:

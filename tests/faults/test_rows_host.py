@@ -154,12 +154,13 @@ def test_full_state(person: Person, alias: str) -> Outcome:
     return person.connects(alias)
 
 
-@fails("It is connected already", code="already_connected", says="To end only that connection, end process")
+@fails("It is connected already", code="already_connected", says="Use its URL.")
 def test_already_connected(person: Person, alias: str, tmp_path: Path) -> Outcome:
     with Running(tmp_path / "first", "connect", "--provider", "ssh", alias, "--port", "auto") as first:
         first.until("http://")
         outcome = person.connects(alias)
         assert first.out.strip() in outcome.told
+        assert "To end only that connection, end process" in outcome.hint
     return outcome
 
 

@@ -138,11 +138,16 @@ APIStatusHandler.get = get
 """
 
 
-@fails("Jupyter answers every request with an error", code="server_not_answering", says="status 500")
+@fails(
+    "Jupyter answers every request with an error",
+    code="server_not_answering",
+    says="Its log may say why: remote-runtime logs. To start it anew: remote-runtime stop, then connect again.",
+)
 def test_jupyter_fails(person: Person, start_sshd: StartSshd) -> Outcome:
     sshd = with_path(start_sshd, Path(sys.executable).parent)
     configure(sshd, BROKEN)
     outcome = person.connects(person.knows(sshd), timeout=15)
+    assert "status 500" in outcome.message
     assert "a plugin is broken" in outcome.told
     return outcome
 

@@ -10,15 +10,13 @@ from pathlib import Path
 import pytest
 
 from remote_runtime import keys
-from tests.faults.hints import ENDED_LOGIN
+from tests.faults.hints import CHECK_LOGIN, ENDED_LOGIN
 from tests.faults.person import Outcome, Person
 from tests.faults.rough import StartRough
 from tests.faults.table import fails, works
 from tests.jupyter.machine import Machine
 from tests.openssh import USER, Sshd, StartSshd
 from tests.tools import need
-
-CHECK_HINT = "Check the user name and that the machine has your public key"
 
 
 def make_key(path: Path, passphrase: str = "") -> Path:
@@ -41,12 +39,12 @@ def another_key() -> str:
 # -- who logs in -------------------------------------------------------------------------------------------------------
 
 
-@fails("The user name is wrong", code="authentication_failed", says=CHECK_HINT)
+@fails("The user name is wrong", code="authentication_failed", says=CHECK_LOGIN)
 def test_wrong_user(person: Person, sshd: Sshd) -> Outcome:
     return person.connects(person.knows(sshd, User="no-such-user"))
 
 
-@fails("The machine does not have your public key", code="authentication_failed", says=CHECK_HINT)
+@fails("The machine does not have your public key", code="authentication_failed", says=CHECK_LOGIN)
 def test_wrong_key(person: Person, sshd: Sshd, tmp_path: Path) -> Outcome:
     return person.connects(person.knows(sshd, IdentityFile=str(make_key(tmp_path / "key"))))
 
@@ -180,7 +178,7 @@ def test_password_without_a_terminal(person: Person, start_sshd: StartSshd, tmp_
 # -- the account -------------------------------------------------------------------------------------------------------
 
 
-@fails("The account is locked", code="authentication_failed", says=CHECK_HINT)
+@fails("The account is locked", code="authentication_failed", says=CHECK_LOGIN)
 def test_locked_account(person: Person, rough: StartRough) -> Outcome:
     return person.connects(person.knows(rough(account="ada", password="!"), User="ada"))
 
@@ -194,7 +192,7 @@ def test_nologin(person: Person, rough: StartRough) -> Outcome:
     return person.connects(person.knows(rough(account="ada", shell="nologin"), User="ada"))
 
 
-@fails("The account's shell does not exist", code="authentication_failed", says=CHECK_HINT)
+@fails("The account's shell does not exist", code="authentication_failed", says=CHECK_LOGIN)
 def test_no_such_shell(person: Person, rough: StartRough) -> Outcome:
     return person.connects(person.knows(rough(account="ada", shell="/bin/zzsh"), User="ada"))
 

@@ -8,6 +8,7 @@ import pytest
 
 from remote_runtime.model import Remembered
 from remote_runtime.store import Store
+from tests.faults.hints import THREE_WAYS
 from tests.faults.other_pythons import make_empty_environment
 from tests.faults.person import Outcome, Person
 from tests.faults.table import fails, works
@@ -105,12 +106,12 @@ def test_no_fingerprint(person: Person) -> Outcome:
 # -- which machine ---------------------------------------------------------------------------------------------------
 
 
-@fails("No machine is named", code="usage", says="Name one machine, in one of three ways:", status=2)
+@fails("No machine is named", code="usage", says=THREE_WAYS, status=2)
 def test_no_machine(person: Person) -> Outcome:
     return person.runs("connect")
 
 
-@fails("Two machines are named", code="usage", says="Name one machine, in one of three ways:", status=2)
+@fails("Two machines are named", code="usage", says=THREE_WAYS, status=2)
 def test_two_machines(person: Person) -> Outcome:
     return person.runs("connect", "ada@gpu.example.com", "trainer")
 
@@ -125,7 +126,15 @@ def test_malformed_address(person: Person) -> Outcome:
     return person.runs("connect", "ada@gpu.example.com:http")
 
 
-@fails("A name is known to two providers", code="ambiguous_name", says="Say which you mean:", status=2)
+@fails(
+    "A name is known to two providers",
+    code="ambiguous_name",
+    says="""\
+Say which you mean:
+  remote-runtime url --provider ssh trainer
+  remote-runtime url --provider gce trainer""",
+    status=2,
+)
 def test_ambiguous_name(person: Person) -> Outcome:
     for provider in ("ssh", "gce"):
         Store(person.settings.state_dir).save(Remembered("trainer", provider, local_port=8888, token="t" * 32))
@@ -173,7 +182,11 @@ def test_no_python(person: Person, idle: str) -> Outcome:
     return person.connects(idle, "--python", "~/venv/bin/python")
 
 
-@fails("--python has no ipykernel", code="python_without_ipykernel", says="-m pip install ipykernel")
+@fails(
+    "--python has no ipykernel",
+    code="python_without_ipykernel",
+    says="Install ipykernel there, or give --python the path of one that has it.",
+)
 def test_no_ipykernel(person: Person, idle: str, tmp_path: Path) -> Outcome:
     make_empty_environment(tmp_path / "there")
     return person.connects(idle, "--python", str(tmp_path / "there" / "bin" / "python"))

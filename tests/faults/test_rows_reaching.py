@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.hints import NO_FORWARDING
+from tests.faults.hints import CHECK_LOGIN, NO_FORWARDING
 from tests.faults.other_servers import asyncssh, dropbear
 from tests.faults.person import Outcome, Person
 from tests.faults.table import fails, works
@@ -203,10 +203,12 @@ def test_jump_host_that_may_not(person: Person, start_sshd: StartSshd, warm: Mac
     return person.connects(person.knows(warm.sshd, ProxyJump="gate"))
 
 
-@fails("Its jump host refuses the login", code="authentication_failed", says="At the jump host")
+@fails("Its jump host refuses the login", code="authentication_failed", says=CHECK_LOGIN)
 def test_jump_host_refuses(person: Person, start_sshd: StartSshd, warm: Machine) -> Outcome:
     person.knows(start_sshd(AuthorizedKeysFile="none"), "gate")
-    return person.connects(person.knows(warm.sshd, ProxyJump="gate"))
+    outcome = person.connects(person.knows(warm.sshd, ProxyJump="gate"))
+    assert outcome.message.startswith("At the jump host ")
+    return outcome
 
 
 @fails(

@@ -52,7 +52,7 @@ def make_key(path: Path, kind: str, passphrase: str = "") -> str:
 
 
 def test_a_command_gets_input_and_its_merged_output_and_status_come_back(sshd_pair: Endpoint) -> None:
-    with log_in(sshd_pair) as connection, connection.execute("head -n 2; echo err >&2; exit 7", Deadline(20)) as process:
+    with log_in(sshd_pair) as connection, connection.execute("head -2; echo err >&2; exit 7", Deadline(20)) as process:
         process.write(b"one\ntwo\n")
         assert list(process.lines()) == [b"one", b"two", b"err"]
         assert process.wait() == 7

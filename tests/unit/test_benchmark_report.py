@@ -73,6 +73,7 @@ def test_the_limit_is_told_where_a_figure_is_not_reached_and_only_there() -> Non
     assert "| 1.4 | yes |" in reached
     assert "because of the line" not in reached
     assert "Taken 2026-01-02, 2 processors." in reached
+    assert "Taken on a day that is not known, 2 processors." in other("cuts", {"cpus": 2})
 
 
 def test_plots_show_what_was_measured() -> None:
@@ -87,3 +88,23 @@ def test_what_another_script_did_not_measure_is_said() -> None:
     assert "| download | at least 0.4 of direct | | yes |" in other(
         "extension", {"holds": {"download: at least 0.4 of direct": True}}
     )
+
+
+def test_growth_is_what_counts_of_what_has_to_stay_flat() -> None:
+    flat = {"first": 14.0, "last": 14.0, "most": 84}
+    grown = {"connect_process": {"memory_mb": {"first": 55.1, "last": 66.3}, "descriptors": flat, "threads": {}}}
+    section = other("soak", {"requests": {"failed": 0}, **grown})
+    assert "| memory at the end, MB | <= 80 | 66.3 | yes |" in section
+    assert "| more memory than at the beginning, MB | <= 10 | 11.2 | **no** |" in section
+    assert "| more file descriptors than at the beginning | <= 0 | 0 | yes |" in section
+    assert "| more threads than at the beginning | <= 0 | not measured | ? |" in section
+
+
+def test_calls_are_counted_and_what_gcloud_could_not_do_is_no_failure_of_ours() -> None:
+    warm = {"more_than_ssh": 0.1, "times_as_fast_as_gcloud": None, "api_calls_of_warm_connects": ["instances.get"]}
+    section = other("gce_warm_connect", warm)
+    assert "| calls of an API | <= 0 | 1 | **no** |" in section
+    assert "| more than `ssh HOST true`, s | <= 1 | 0.1 | yes |" in section
+    assert "| times as fast as `gcloud compute ssh --command=true` | >= 2 | not measured | ? |" in section
+    iap = other("iap", {"ratio": {"upload": 3, "download": 1, "both": None}, "ours": {"both": {"hung": 0}}})
+    assert "| transfers both ways at once that hung | <= 0 | 0 | yes |" in iap
