@@ -164,7 +164,7 @@ def machine_type(spec: GceSpec) -> str:
 
 def has_gpu(spec: GceSpec) -> bool:
     """Whether there will be a GPU, which a machine type may bring with it."""
-    return spec.gpu is not None or (spec.machine_type or "").startswith(("g2-", "g4-", "a2-", "a3-", "a4-"))
+    return spec.gpu is not None or (spec.machine_type or "").startswith(("g2-", "g4-", "a2-", "a3-", "a4-", "a4x-"))
 
 
 def summary(spec: GceSpec, zones: Sequence[str]) -> str:
