@@ -226,7 +226,8 @@ def test_a_foreign_process_with_a_remembered_number_is_left_alone(connected: Run
     known = store.load("ssh", "trainer")
     assert known is not None
     with subprocess.Popen(["sleep", "60"]) as innocent:
-        store.save(dataclasses.replace(known, host_pid=innocent.pid))
+        # Long ago: its own connect may have begun within the same seconds as that process.
+        store.save(dataclasses.replace(known, host_pid=innocent.pid, host_started=known.host_started - 3600))
         answer = run("stop", "trainer", "--json")
         assert (answer.returncode, json_lines(answer.stdout)[-1]["code"]) == (1, "already_connected")
         assert innocent.poll() is None

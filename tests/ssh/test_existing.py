@@ -142,11 +142,19 @@ def test_by_a_proxy_command(provider: Provider, settings: Settings, sshd: Sshd, 
     assert run(provider, "vm") == [b"here"]
 
 
-@pytest.mark.parametrize("verb", ["create", "start", "stop", "delete"])
-def test_what_it_cannot_do_is_said(provider: Provider, verb: str) -> None:
-    argument = InstanceSpec("vm") if verb == "create" else "vm"
+@pytest.mark.parametrize(
+    "do",
+    [
+        lambda provider: provider.create(InstanceSpec("vm"), Deadline(SECONDS), lambda _: None),
+        lambda provider: provider.start("vm", Deadline(SECONDS), lambda _: None),
+        lambda provider: provider.stop("vm", Deadline(SECONDS)),
+        lambda provider: provider.delete("vm", Deadline(SECONDS)),
+    ],
+    ids=["create", "start", "stop", "delete"],
+)
+def test_what_it_cannot_do_is_said(provider: Provider, do: Callable[[Provider], object]) -> None:
     with pytest.raises(InstanceError) as caught:
-        getattr(provider, verb)(argument, Deadline(SECONDS))
+        do(provider)
     assert caught.value.code == "not_supported"
     assert caught.value.hint
     assert provider.list() == []
