@@ -90,9 +90,13 @@ def to_dict(event: Event) -> dict[str, Any]:
 
 
 def log_event(event: Event) -> None:
-    """The default sink: warnings and failures at WARNING, the rest at INFO, to the ``remote_runtime`` logger."""
+    """The default sink: warnings and failures at WARNING, the rest at INFO, to the ``remote_runtime`` logger.
+
+    A notice is logged by its words and its code, as programs that set up no logging show warnings to a person.
+    """
     serious = isinstance(event, StepFailed) or (isinstance(event, Notice) and event.level == "warning")
-    _log.log(logging.WARNING if serious else logging.INFO, "%s", to_dict(event))
+    words = f"{event.text} ({event.code})" if isinstance(event, Notice) else to_dict(event)
+    _log.log(logging.WARNING if serious else logging.INFO, "%s", words)
 
 
 def guarded(sink: EventSink) -> EventSink:

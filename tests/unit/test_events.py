@@ -121,7 +121,8 @@ def test_the_log_gets_every_event_at_its_level(event: Event, level: int, caplog:
     (record,) = caplog.records
     assert record.name == "remote_runtime"
     assert record.levelno == level
-    assert event.event in record.getMessage()
+    words = f"{event.text} ({event.code})" if isinstance(event, Notice) else event.event
+    assert words in record.getMessage()
 
 
 def test_no_event_has_a_field_for_a_secret() -> None:
