@@ -101,6 +101,13 @@ class State:
         return os.path.join(self.machine, name)
 
 
+def in_home(home: str, path: str) -> str:
+    """The path that a person means: ``~``, and what is relative, are in the home."""
+    if path == "~" or path.startswith("~/"):
+        path = path[1:].lstrip("/")
+    return os.path.join(home, path)
+
+
 def parse_record(content: bytes) -> dict[str, Any]:
     """The record in a server.json, or an empty one if the file is not ours in every field."""
     try:

@@ -11,6 +11,7 @@ import subprocess
 from collections import namedtuple
 
 from .clock import Deadline
+from .paths import in_home
 from .plan import Found
 
 TYPE_CHECKING = False
@@ -107,10 +108,8 @@ def _run(python: str, code: str, deadline: Deadline, asker: Asker) -> subprocess
 
 def locate(python: str, environ: Mapping[str, str], home: str) -> str:
     """The path that the user means: ``~`` is the home, a bare name is looked for on PATH."""
-    if python.startswith("~/"):
-        return os.path.join(home, python[2:])
     if "/" in python:
-        return os.path.join(home, python)
+        return in_home(home, python)
     return shutil.which(python, path=environ.get("PATH")) or python
 
 

@@ -9,6 +9,7 @@ import time
 from . import config, parts, plan, probe, processes, server
 from .ensure import describe
 from .loader import GuestFailure, private_directory, write_private
+from .paths import in_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -102,8 +103,7 @@ def _settle_token(request: dict[str, Any], context: Context) -> None:
 
 def _root_dir(wanted: str | None, home: str) -> str:
     """The directory to serve, ``~`` being the home; GuestFailure if it is not there."""
-    path = os.path.normpath(os.path.join(home, wanted[2:] if wanted and wanted.startswith("~/") else wanted or ""))
-    path = home if wanted == "~" else path
+    path = os.path.normpath(in_home(home, wanted or ""))
     if not os.path.isdir(path):
         raise GuestFailure(
             "notebook_dir_missing", "There is no directory %s on the VM" % path, "Make it there, or name another one."

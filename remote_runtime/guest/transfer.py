@@ -7,6 +7,7 @@ import os
 
 from . import tree
 from .loader import GuestFailure
+from .paths import in_home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 def put(request: dict[str, Any], context: Context) -> dict[str, Any]:
     """Receive a tree; ``path`` is where it is now."""
     ours = os.umask(context.users_umask)  # for the directories above it that are missing
-    receiver = tree.Receiver(_path(request, context))
+    receiver = tree.Receiver(in_home(context.state.home, request["path"]))
     context.wire.ask("tree")
     try:
         while not receiver.complete:
@@ -36,21 +37,13 @@ def put(request: dict[str, Any], context: Context) -> dict[str, Any]:
 def get(request: dict[str, Any], context: Context) -> dict[str, Any]:
     """Send a tree, each message as a piece of output."""
     try:
-        for message in tree.pack(_path(request, context)):
+        for message in tree.pack(in_home(context.state.home, request["path"])):
             if context.wire.abandoned():
                 break  # nobody would hear the rest
             context.wire.output("stdout", base64.b64encode(message).decode())
     except OSError as error:
         raise _failure(error) from error
     return {}
-
-
-def _path(request: dict[str, Any], context: Context) -> str:
-    """The path that was asked for, where ``~`` and what is relative are in the home directory."""
-    path = request["path"]
-    if path == "~" or path.startswith("~/"):
-        path = path[1:].lstrip("/")
-    return os.path.join(context.state.home, path)
 
 
 def _failure(error: OSError) -> GuestFailure:

@@ -30,6 +30,8 @@ from remote_runtime.guest.processes import any_port
 from remote_runtime.guest.wheel import build_wheel, extension_files, unpack
 from tests.jupyter import conformance
 from tests.jupyter.interpreters import environments as environments
+from tests.jupyter.machine import machine as machine
+from tests.jupyter.machine import user as user
 
 COLAB = "https://colab.research.google.com"
 TOKEN = "0123456789abcdef0123456789abcdef0123456789abcdef"

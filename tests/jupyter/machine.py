@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from remote_runtime import bootstrap
 from remote_runtime._threads import Deadline
 from remote_runtime.events import Event
 from remote_runtime.model import ServerOptions
+from remote_runtime.settings import Settings
 from remote_runtime.ssh import connect
 from tests.openssh import Sshd, run_sshd
 
@@ -72,3 +75,17 @@ def machine_with_jupyter(directory: Path, path: str = PATH_WITH_JUPYTER) -> Iter
             yield machine
         finally:
             machine.stop_jupyter()
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """One for all tests of a module: its Jupyter goes on from test to test, as a VM's does from connect to connect."""
+    with machine_with_jupyter(tmp_path_factory.mktemp("machine") / "sshd") as machine:
+        yield machine
+
+
+@pytest.fixture
+def user(machine: Machine, settings: Settings) -> Settings:
+    """The settings of somebody who has logged in to it before."""
+    machine.introduce(settings.home)
+    return settings

@@ -14,7 +14,6 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -29,21 +28,8 @@ from remote_runtime.errors import AlreadyConnected, InstanceError, PortInUse, Se
 from remote_runtime.events import Event, LinkChanged, Notice, StepStarted, to_dict
 from remote_runtime.forward import listen
 from remote_runtime.store import Store
-from tests.jupyter.machine import ALIAS, Machine, machine_with_jupyter
+from tests.jupyter.machine import ALIAS, Machine
 from tests.ssh.peers import echo, serving
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """One for all tests here: its Jupyter goes on from test to test, as a VM's does from connect to connect."""
-    with machine_with_jupyter(tmp_path_factory.mktemp("machine") / "sshd") as machine:
-        yield machine
-
-
-@pytest.fixture
-def user(machine: Machine, settings: Settings) -> Settings:
-    machine.introduce(settings.home)
-    return settings
 
 
 def join(user: Settings, **options: Any) -> Runtime:

@@ -22,23 +22,11 @@ import pytest
 from remote_runtime import CellError, Runtime, Settings
 from remote_runtime.errors import GuestError, KernelError, NetworkError, PortInUse, TimedOut
 from remote_runtime.kernels import Kernel
-from tests.jupyter.machine import Machine, machine_with_jupyter
+from tests.jupyter.machine import Machine
 from tests.jupyter.test_connect import get, join, kill
 from tests.ssh.peers import echo, serving
 
 PATIENCE_SECONDS = 30.0
-
-
-@pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    with machine_with_jupyter(tmp_path_factory.mktemp("machine") / "sshd") as machine:
-        yield machine
-
-
-@pytest.fixture
-def user(machine: Machine, settings: Settings) -> Settings:
-    machine.introduce(settings.home)
-    return settings
 
 
 @pytest.fixture

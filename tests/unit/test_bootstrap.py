@@ -36,17 +36,6 @@ NOISE = {
 }
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def machine(home: Path) -> LocalShell:
-    return LocalShell(home)
-
-
 def bin_with(directory: Path, **programs: str) -> str:
     """A PATH with these programs and the few that everything needs."""
     directory.mkdir()

@@ -19,17 +19,6 @@ from remote_runtime.guest import tree
 from tests.jupyter.local import LocalShell
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    (tmp_path / "home").mkdir()
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def machine(home: Path) -> LocalShell:
-    return LocalShell(home)
-
-
 def put(machine: LocalShell, local: Path, remote: str = "~") -> str:
     return transfer.put(machine, local, remote, deadline=Deadline(30))
 

@@ -114,7 +114,7 @@ class Access:
         options, memory = self._means.options, self._means.memory
         vm = self._vm = self._running(cloud, deadline)
         self._prepared = startup_script.is_ours(vm.metadata.get(STARTUP_SCRIPT, ""))
-        public = login.public_line(options.key) if options.key else login.own_key(memory.key)
+        public = self._public_line()
         user = options.user or (self._known.user if self._known else None)
         admitted = login.let_in(cloud, vm, public, user, time.time(), deadline)
         if admitted.added:
@@ -141,6 +141,11 @@ class Access:
             memory.save(self._name, known)
         self._known = known
         return known
+
+    def _public_line(self) -> str:
+        """The key to log in with: the user's, if one was named, else our own."""
+        key = self._means.options.key
+        return login.public_line(key) if key else login.own_key(self._means.memory.key)
 
     def _running(self, cloud: Cloud, deadline: Deadline) -> Vm:
         vm, self._found = self._found, None
@@ -265,8 +270,7 @@ class Access:
             with self._means.open() as cloud, step(self._on_event, "key", f"Removing our key from {self._name}"):
                 vm = fetch(cloud, vm.zone if vm else known.zone if known else "", self._name, deadline)
                 if vm:
-                    public = login.public_line(options.key) if options.key else login.own_key(self._means.memory.key)
-                    login.withdraw(cloud, vm, known.user if known else options.user, public, deadline)
+                    login.withdraw(cloud, vm, known.user if known else options.user, self._public_line(), deadline)
             self._vm = None
             if known:
                 self._known = replace(known, key_until=0.0)  # the next login asks for it again

@@ -16,6 +16,7 @@ LOGIN = "gcloud auth application-default login"
 SOLD_OUT = ("ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED", "STOCKOUT")
 UNTRUSTED = "certificate_untrusted"
 """The reason, of our own, in the fault when nobody vouches for the certificate of what answers in Google's place."""
+TRUST_HINT = "If a proxy of your network stands between, name its certificate authority in SSL_CERT_FILE."
 _QUOTA = ("QUOTA_EXCEEDED", "quotaExceeded", "QUOTA_LIMIT_EXCEEDED")
 _BILLING = ("billingNotEnabled", "BILLING_DISABLED", "accountClosed", "PROJECT_BILLING_DISABLED")
 _DISABLED = ("accessNotConfigured", "SERVICE_DISABLED")
@@ -165,8 +166,7 @@ def _by_status(fault: Fault, task: Task) -> _Said:
     if fault.operation:
         return f"Google failed in {task.doing}", "Try again, or see what it says.", "operation_failed", False
     if fault.says(UNTRUSTED):
-        hint = "If a proxy of your network stands between, name its certificate authority in SSL_CERT_FILE."
-        return f"The certificate of Google's API is not trusted, {task.doing}", hint, UNTRUSTED, False
+        return f"The certificate of Google's API is not trusted, {task.doing}", TRUST_HINT, UNTRUSTED, False
     if fault.status == 0:
         hint = "Check that this computer is online; behind a proxy set HTTPS_PROXY."
         return f"Google's API can't be reached, {task.doing}", hint, "api_unreachable", True

@@ -9,6 +9,7 @@ from typing import Any
 
 from remote_runtime import keys
 from remote_runtime.errors import AuthenticationFailed
+from remote_runtime.guest.attributes import NAMESPACE
 
 KINDS = ("ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa")
 _BLOCK = re.compile(r"-----BEGIN SSH HOST KEY KEYS-----(.*?)-----END SSH HOST KEY KEYS-----", re.DOTALL)
@@ -45,7 +46,7 @@ def sshable_since(answer: Mapping[str, Any]) -> float | None:
 
 def preparation_step(answer: Mapping[str, Any]) -> str:
     """At which step our startup script is, in the answer for ``remote-runtime/``; empty if it has said nothing."""
-    return _attribute(answer, "remote-runtime", "step")
+    return _attribute(answer, NAMESPACE, "step")
 
 
 def last_line(answer: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from remote_runtime.errors import InstanceError, NetworkError, RemoteRuntimeError
-from remote_runtime.providers.gce.failures import LOGIN
+from remote_runtime.providers.gce.failures import LOGIN, TRUST_HINT, UNTRUSTED
 from remote_runtime.providers.gce.iap_protocol import Target
 from remote_runtime.providers.gce.reach import IAP_RANGE
 from remote_runtime.text import printable
@@ -101,8 +101,8 @@ def untrusted(host: str, why: str) -> RemoteRuntimeError:
     """The error for a certificate that nobody vouches for; nothing was sent there."""
     return NetworkError(
         f"The certificate of {host} is not trusted: {printable(why)}",
-        hint="If a proxy of your network stands between, name its certificate authority in SSL_CERT_FILE.",
-        code="certificate_untrusted",
+        hint=TRUST_HINT,
+        code=UNTRUSTED,
     )
 
 

@@ -7,6 +7,7 @@ configuration again, and refuses connections for a moment; then all is well.
 from __future__ import annotations
 
 from remote_runtime.errors import AuthenticationFailed, HostKeyError, NetworkError, RemoteRuntimeError
+from remote_runtime.providers.gce.failures import UNTRUSTED
 
 BOOT_SECONDS = 240.0
 """For so long after a start it is normal that sshd does not answer; images with drivers to install are slow."""
@@ -20,7 +21,7 @@ BREATH_SECONDS = 10.0
 PREPARATION_SECONDS = BOOT_SECONDS
 """For so long after a start a startup script may not have begun; one that has, the guest itself knows of."""
 
-LASTING = ("certificate_untrusted", "iap_protocol")
+LASTING = (UNTRUSTED, "iap_protocol")
 """Codes of failures on the way to the machine that no boot will end."""
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.25, 2.0

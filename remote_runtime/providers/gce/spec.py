@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from remote_runtime.errors import UsageError
+from remote_runtime.guest.attributes import USER_KEY
 from remote_runtime.model import InstanceSpec
 
 DAY_SECONDS = 24 * 3600
@@ -16,7 +17,7 @@ DEFAULT_MACHINE_TYPE = "e2-standard-4"
 DEFAULT_GPU_MACHINE_TYPE = "n1-standard-8"
 TOOL_LABEL, OWNER_LABEL = "created-by", "owner"
 TOOL = "remote-runtime"
-STARTUP_SCRIPT, PREPARED_USER = "startup-script", "remote-runtime-user"
+STARTUP_SCRIPT, PREPARED_USER = "startup-script", USER_KEY
 """Metadata entries: what Google's agent runs as root at each boot, and for whom our script then starts a server."""
 
 GPU_NAMES = {

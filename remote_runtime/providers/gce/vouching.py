@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from remote_runtime._threads import Deadline
+from remote_runtime.guest.attributes import NAMESPACE
 from remote_runtime.providers.gce import hostkeys, metadata
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.failures import CloudError
@@ -69,7 +70,7 @@ def tell_console(cloud: Cloud, vm: Vm, deadline: Deadline, tell: Callable[[str],
 
 def tell_preparation(cloud: Cloud, vm: Vm, deadline: Deadline, tell: Callable[[str], None]) -> None:
     """Let ``tell`` hear at which step the startup script of ours is, if it has said so."""
-    answer = _or_nothing(cloud, vm, deadline, "get_guest_attributes", query_path="remote-runtime/")
+    answer = _or_nothing(cloud, vm, deadline, "get_guest_attributes", query_path=f"{NAMESPACE}/")
     step = hostkeys.preparation_step(answer)
     if step:
         tell(printable(f"Preparing the VM: {step}", LINE_LENGTH))
