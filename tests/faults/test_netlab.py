@@ -161,9 +161,11 @@ def test_connections_of_a_port_are_reset_at_both_ends(netlab: StartNetlab) -> No
 def test_a_busy_connection_is_reset_too(netlab: StartNetlab, line: dict[str, float]) -> None:
     lab = netlab(rtt_ms=20, **line)
     with run_server(lab.far) as port, connect(lab.near, (lab.far.address, port)) as client:
-        threading.Timer(0.5, lab.reset_connections).start()
+        resetting = threading.Timer(0.5, lab.reset_connections)
+        resetting.start()
         with pytest.raises(ConnectionResetError):
             download(client, 1 << 32)
+        resetting.join()  # our end is reset first; the lab has to last until the other end is, too
 
 
 def test_a_reset_that_was_lost_is_made_up_for(netlab: StartNetlab) -> None:
