@@ -30,6 +30,7 @@ from remote_runtime.wheels import Locked, applies, best, check_target, parse_loc
 
 WORKERS = 8
 ATTEMPTS = 3  # of some hundred requests to an index one may well be dropped
+CONNECT_SECONDS = 20.0  # after us there is nobody left to ask: long enough for TCP to ask four times
 NO_DEADLINE_SECONDS = 3600.0
 
 HINTS = {
@@ -63,7 +64,7 @@ def wheels_for(
     absent = [entry for entry, path in found.items() if path is None]
     if absent:
         say(f"Fetching {len(absent)} wheels for the VM")
-        index = Index(pipconf.read(), time.monotonic() + deadline.bounded(NO_DEADLINE_SECONDS))
+        index = Index(pipconf.read(), time.monotonic() + deadline.bounded(NO_DEADLINE_SECONDS), CONNECT_SECONDS)
         found.update(zip(absent, _fetch_all(absent, tags, index, store, deadline), strict=True))
     return [path for path in found.values() if path is not None]
 

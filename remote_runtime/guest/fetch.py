@@ -53,11 +53,15 @@ class FetchError(Exception):
 
 
 class Fetcher:
-    """Reads URLs until ``deadline`` (monotonic seconds).  Keeps no connection open; several threads may use it."""
+    """Reads URLs until ``deadline`` (monotonic seconds).  Keeps no connection open; several threads may use it.
 
-    def __init__(self, config: PipConfig, deadline: float) -> None:
+    A server that takes no connection within ``connect_seconds`` is not tried again.
+    """
+
+    def __init__(self, config: PipConfig, deadline: float, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._config = config
         self._deadline = deadline
+        self._connect_seconds = connect_seconds
         self._tls: dict[bool, ssl.SSLContext] = {}
         self._probed: dict[tuple[str, int], FetchError | None] = {}
         self._lock = threading.Lock()
@@ -145,7 +149,7 @@ class Fetcher:
         with self._lock:
             if address not in self._probed:
                 try:
-                    connect_any(address[0], address[1], min(CONNECT_SECONDS, self._left(url)))
+                    connect_any(address[0], address[1], min(self._connect_seconds, self._left(url)))
                     self._probed[address] = None
                 except OSError as error:
                     self._probed[address] = FetchError("unreachable", "{}: {}".format(address[0], _words(error)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 
-from .fetch import Fetcher, FetchError
+from .fetch import CONNECT_SECONDS, Fetcher, FetchError
 from .pipconf import PipConfig, redacted
 
 TYPE_CHECKING = False
@@ -29,11 +29,14 @@ class Link:
 
 
 class Index:
-    """All the places that pip's configuration names, asked in order until ``deadline`` (monotonic seconds)."""
+    """All the places that pip's configuration names, asked in order until ``deadline`` (monotonic seconds).
 
-    def __init__(self, config: PipConfig, deadline: float) -> None:
+    A place that takes no connection within ``connect_seconds`` is not tried again.
+    """
+
+    def __init__(self, config: PipConfig, deadline: float, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._config = config
-        self._fetcher = Fetcher(config, deadline)
+        self._fetcher = Fetcher(config, deadline, connect_seconds)
         self._known: dict[str, list[Link]] = {}
 
     def find(self, project: str, wanted: Collection[str]) -> list[Link]:

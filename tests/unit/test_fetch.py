@@ -121,9 +121,10 @@ def test_nobody_listens() -> None:
         connect_any("localhost", port, 5)
 
 
-def test_a_host_that_drops_packets_is_given_up_in_time() -> None:
+@contextmanager
+def dropping() -> Iterator[tuple[str, int]]:
+    """An address where packets get no answer: the system drops what would overfill a listener's queue."""
     with ExitStack() as opened:
-        # The system drops what would overfill a listener's queue.
         server = opened.enter_context(socket.socket())
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -131,10 +132,22 @@ def test_a_host_that_drops_packets_is_given_up_in_time() -> None:
             client = opened.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(server.getsockname())
+        yield server.getsockname()
+
+
+def test_a_host_that_drops_packets_is_given_up_in_time() -> None:
+    with dropping() as (host, port):
         started = time.monotonic()
         with pytest.raises(TimeoutError):
-            connect_any("127.0.0.1", server.getsockname()[1], 0.5)
+            connect_any(host, port, 0.5)
     assert time.monotonic() - started >= 0.4
+
+
+def test_who_has_nobody_else_to_ask_may_wait_longer() -> None:
+    with dropping() as (host, port):
+        patient = Fetcher(PipConfig(), time.monotonic() + 10, connect_seconds=0.7)
+        with pytest.raises(FetchError, match=r"no answer within 0\.7 s"):
+            patient.page(f"http://{host}:{port}/page")
 
 
 def test_an_index_that_was_unreachable_is_not_tried_again() -> None:
