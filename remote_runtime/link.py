@@ -29,8 +29,9 @@ SUSPECT_SECONDS = 3.0
 """A peer that has not answered a probe for so long is suspected dead: a new login is raced against its answer."""
 
 FIRST_SILENCE_SECONDS = 60.0
-"""A peer that has not answered for so long while the guest is prepared the first time is given up: generous, since
-the answer may have to wait behind a big upload on a slow line.  Linux's kernel knows a dead path sooner by itself."""
+"""A peer that has not answered for so long while the guest is prepared the first time, or runs what one of the verbs
+besides connect asks for, is given up: generous, since the answer may have to wait behind a big upload on a slow line.
+Linux's kernel knows a dead path sooner by itself."""
 
 SLEPT_SECONDS = 5.0
 """A clock that has gone so much further than the wait that was asked for says that this computer slept."""

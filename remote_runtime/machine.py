@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from remote_runtime import bootstrap
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import AlreadyConnected, InstanceError, RemoteRuntimeError
-from remote_runtime.events import EventSink, Notice, log_event, step
+from remote_runtime.events import Event, EventSink, Notice, log_event, step
 from remote_runtime.model import Instance, InstanceSpec, InstanceState, Question, Remembered, ServerInfo
 from remote_runtime.processes import end, recognise
 from remote_runtime.providers import USUAL_PROVIDER, load_provider
@@ -307,13 +307,18 @@ class Machine:
         return load_provider(self.provider, self.settings, lookup=look_up, gce=gce)
 
     def _find(self, deadline: Deadline) -> Instance:
-        instance = self._provider().find(self.name, deadline)
+        instance = self._provider().find(self.name, deadline, self._warned)
         if instance is None:
             raise InstanceError(
                 f"There is no machine {self.name} at the provider {self.provider}",
                 hint="`remote-runtime list` shows the machines that are known here.",
             )
         return instance
+
+    def _warned(self, event: Event) -> None:
+        """Pass the provider's warnings on; the rest of what it tells are parts of a connect's story."""
+        if isinstance(event, Notice) and event.level == "warning":
+            self._on_event(event)
 
     def _running(self, deadline: Deadline) -> Instance:
         instance = self._find(deadline)
@@ -332,13 +337,13 @@ class Machine:
     def _login(self, instance: Instance, deadline: Deadline, name: str, title: str) -> Iterator[Connection]:
         """A connection for what the block does there, which is told as the step ``name``."""
         from remote_runtime import ssh
-        from remote_runtime.link import log_in
+        from remote_runtime.link import FIRST_SILENCE_SECONDS, log_in
 
         try:
             with step(self._on_event, "ssh", f"Logging in to {self.name}"):
                 attempt = partial(ssh.connect, ask=self._ask, on_event=self._on_event, deadline=deadline)
                 connection = log_in(instance.resolve, attempt, instance.judge, deadline)
-            with connection, step(self._on_event, name, title):
+            with connection, step(self._on_event, name, title), ssh.Pulse(connection).required(FIRST_SILENCE_SECONDS):
                 yield connection
         finally:
             instance.release(deadline)

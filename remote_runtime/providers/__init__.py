@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, UsageError
-from remote_runtime.events import EventSink
+from remote_runtime.events import EventSink, log_event
 from remote_runtime.model import Endpoint, Instance, InstanceSpec
 from remote_runtime.settings import Settings
 
@@ -34,8 +34,11 @@ class Provider(Protocol):
     def ensure(self, name: str, deadline: Deadline, on_event: EventSink) -> Instance:
         """Find the machine; make or start it where that costs nothing.  It can be logged in to when this returns."""
 
-    def find(self, name: str, deadline: Deadline | None = None) -> Instance | None:
-        """The machine as it is now, or None if there is none of that name."""
+    def find(self, name: str, deadline: Deadline | None = None, on_event: EventSink = log_event) -> Instance | None:
+        """The machine as it is now, or None if there is none of that name.
+
+        ``on_event`` hears what happens when it is then logged in to.
+        """
 
     def list(self, deadline: Deadline | None = None) -> list[Instance]:
         """All machines that this provider can enumerate, by name."""

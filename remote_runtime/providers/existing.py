@@ -9,7 +9,7 @@ from typing import Any
 
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError
-from remote_runtime.events import EventSink
+from remote_runtime.events import EventSink, log_event
 from remote_runtime.model import Endpoint, Instance, InstanceSpec
 from remote_runtime.settings import Settings
 
@@ -37,7 +37,12 @@ class ExistingProvider:
         """The machine; whether it is there shows when it is logged in to."""
         return self.find(name)
 
-    def find(self, name: str, deadline: Deadline | None = None) -> Instance:  # noqa: ARG002
+    def find(
+        self,
+        name: str,
+        deadline: Deadline | None = None,  # noqa: ARG002
+        on_event: EventSink = log_event,  # noqa: ARG002
+    ) -> Instance:
         """The machine, whose ``resolve`` reads ssh_config anew each time."""
         return Instance(name, self.name, "unknown", partial(self._resolve, name))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, UsageError
-from remote_runtime.events import EventSink, Notice
+from remote_runtime.events import EventSink, Notice, log_event
 from remote_runtime.model import Endpoint, Identity, Instance, InstanceSpec, Pinned
 from remote_runtime.providers import _sandbox_openssh
 from remote_runtime.providers import _sandbox_server as server
@@ -48,7 +48,12 @@ class SandboxProvider:
             _warn(name, on_event)
         return self._instance(files, state)
 
-    def find(self, name: str, deadline: Deadline | None = None) -> Instance | None:  # noqa: ARG002
+    def find(
+        self,
+        name: str,
+        deadline: Deadline | None = None,  # noqa: ARG002
+        on_event: EventSink = log_event,  # noqa: ARG002
+    ) -> Instance | None:
         """The sandbox as it is now, or None."""
         files = self._files(name)
         return self._instance(files, files.load()) if files.exists() else None

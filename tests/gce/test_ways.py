@@ -11,8 +11,9 @@ from remote_runtime import keys
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import AuthenticationFailed, HostKeyError
 from remote_runtime.events import Event, Notice
+from remote_runtime.machine import Machine
 from remote_runtime.model import Instance, Jump
-from remote_runtime.providers.gce import GceProvider
+from remote_runtime.providers.gce import GceOptions, GceProvider
 from remote_runtime.providers.gce.memory import Memory
 from remote_runtime.settings import Settings
 from tests.cli.conftest import Running, add_to_ssh_config, run
@@ -148,6 +149,16 @@ def test_key_that_can_not_be_taken_back_is_told(cloud: Cloud, provide: Provide) 
     [notice] = [event for event in events if isinstance(event, Notice) and event.code == "key_left"]
     assert notice.level == "warning"
     assert "compute.instances.setMetadata" in notice.text
+
+
+def test_verbs_besides_connect_tell_it_too(cloud: Cloud) -> None:
+    running(cloud)
+    events: list[Event] = []
+    options = GceOptions(user="ada", remove_key=True)
+    machine = Machine("trainer", gce=options, on_event=events.append)
+    cloud.fail("instances.setMetadata", times=9, status=403, code="forbidden", after=1)
+    assert machine.run(["whoami"], timeout=SECONDS).returncode == 0
+    assert [event.code for event in events if isinstance(event, Notice)] == ["key_left"]
 
 
 @pytest.mark.parametrize("was_there", [True, False])

@@ -14,7 +14,7 @@ from typing import Any
 from remote_runtime import startup_script
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, UsageError
-from remote_runtime.events import EventSink, StepProgress
+from remote_runtime.events import EventSink, StepProgress, log_event
 from remote_runtime.model import Endpoint, Instance, InstanceSpec
 from remote_runtime.providers.gce import creating, credentials, finding, gcloud, login, metadata, spec
 from remote_runtime.providers.gce.access import Access
@@ -32,10 +32,6 @@ __all__ = ["GceOptions", "GceProvider", "GceSpec"]
 FIND_SECONDS = 60.0
 
 
-def _silent(_: object) -> None:
-    """The sink of those who are not told what happens."""
-
-
 class GceProvider:
     """The VMs of one project.
 
@@ -50,7 +46,7 @@ class GceProvider:
         self._options = options
         self._properties = gcloud.read_properties(settings.environ, settings.home)
         self._memory = Memory(settings.state_dir)
-        self._on_event: EventSink = _silent
+        self._on_event: EventSink = log_event
         self._step = "instance"  # of which progress is told
         self._made: Vm | None = None  # by this very provider
 
@@ -73,15 +69,15 @@ class GceProvider:
             instance = self._as_instance(vm, on_event)
         return instance
 
-    def find(self, name: str, deadline: Deadline | None = None) -> Instance | None:
+    def find(self, name: str, deadline: Deadline | None = None, on_event: EventSink = log_event) -> Instance | None:
         """The machine as it is now, or None if there is none of that name."""
         with self._open() as cloud:
             vm, _ = self._look(name, cloud, deadline or Deadline(FIND_SECONDS))
-        return self._as_instance(vm, _silent) if vm else None
+        return self._as_instance(vm, on_event) if vm else None
 
     def list(self, deadline: Deadline | None = None) -> builtins.list[Instance]:
         """All VMs of the project, by name."""
-        return [self._as_instance(vm, _silent) for vm in self.vms(deadline or Deadline(FIND_SECONDS)).vms]
+        return [self._as_instance(vm, log_event) for vm in self.vms(deadline or Deadline(FIND_SECONDS)).vms]
 
     def vms(self, deadline: Deadline) -> finding.Found:
         """All VMs of the project by name, with all that the API says of them, and the zones that could not be asked."""
@@ -140,7 +136,7 @@ class GceProvider:
             wanted = {"suspend": "SUSPENDED", "resume": "RUNNING", "reset": ""}[verb]
             if vm.status != wanted:
                 change(cloud, vm, verb, deadline)
-            return self._as_instance(fetch(cloud, vm.zone, name, deadline) or vm, _silent)
+            return self._as_instance(fetch(cloud, vm.zone, name, deadline) or vm, log_event)
 
     def delete(self, name: str, deadline: Deadline, *, keep_disks: bool = False) -> None:
         """Delete it with its disks; with ``keep_disks`` all of them stay, and go on to cost."""
