@@ -104,16 +104,17 @@ class Link:
     def connection(self) -> ssh.Connection:
         """The connection of this moment.
 
-        Raises :class:`NetworkError` with code ``reconnecting`` while there is none, or the final error.
+        Raises :class:`NetworkError` with code ``reconnecting`` while there is none, and ``closed`` when there will be
+        none, or the error by which the link failed.
         """
         with self._lock:
             connection, status = self._connection, self._status
         if connection and isinstance(status, Up):
             return connection
-        if isinstance(status, Over) and status.error:
-            raise status.error
+        if isinstance(status, Over):
+            raise status.error or closed(self._name)
         raise NetworkError(
-            f"The link to {self._name} is {recovery.public(status)}",
+            f"The link to {self._name} is reconnecting",
             hint="It comes back by itself.",
             code="reconnecting",
         )
@@ -318,6 +319,11 @@ class Link:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def closed(name: str) -> NetworkError:
+    """That the link to the machine of that name was closed on this side."""
+    return NetworkError(f"The link to {name} is closed", code="closed", retryable=False)
 
 
 def log_in(

@@ -13,11 +13,11 @@ from types import TracebackType
 from remote_runtime import bootstrap, kernels, transfer
 from remote_runtime._threads import Deadline, timed_out
 from remote_runtime.cells import CellResult, Output
-from remote_runtime.errors import NetworkError, RemoteRuntimeError
+from remote_runtime.errors import RemoteRuntimeError
 from remote_runtime.events import LinkState
 from remote_runtime.forward import LocalForward, listen
 from remote_runtime.kernels import Kernel
-from remote_runtime.link import Link
+from remote_runtime.link import Link, closed
 from remote_runtime.model import Instance, ServerInfo
 from remote_runtime.transfer import Progress
 
@@ -148,7 +148,7 @@ class Runtime:
                     self._kernel = kernel
                     return kernel
             kernel.close()
-            raise self._over()
+            raise closed(self.instance.name)
         finally:
             self._starting.release()
 
@@ -175,12 +175,9 @@ class Runtime:
     def _check(self) -> None:
         """Raise if this is over: the error by which the link failed, or that it was closed."""
         if self._link.state in ("failed", "closed"):
-            self._link.connection()
+            self._link.connection()  # raises it
         if self._closed:
-            raise self._over()
-
-    def _over(self) -> NetworkError:
-        return NetworkError(f"The link to {self.instance.name} is closed", code="closed", retryable=False)
+            raise closed(self.instance.name)
 
     # -- files ---------------------------------------------------------------------------------------------------------
 

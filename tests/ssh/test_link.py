@@ -26,6 +26,13 @@ from tests.ssh.test_connection import make_key
 SERVER = ServerInfo(pid=1, port=1, token="secret")
 
 
+def gone(link: Link) -> str:
+    """By which code a link that is not up says so."""
+    with pytest.raises(NetworkError) as caught:
+        link.connection()
+    return caught.value.code
+
+
 class Story:
     """A Link's surroundings: what it asks for is counted, what it says is kept."""
 
@@ -203,6 +210,7 @@ def test_closing_while_it_tries_to_come_back_takes_no_time(sshd: Sshd) -> None:
         endpoints.append(sshd.endpoint(port=silent.getsockname()[1]))
         sshd.kill_connections()
         story.until("reconnecting")
+        assert gone(link) == "reconnecting"
         accepted, _ = silent.accept()  # it now waits for a greeting that never comes
         started = time.monotonic()
         link.close()
@@ -210,6 +218,7 @@ def test_closing_while_it_tries_to_come_back_takes_no_time(sshd: Sshd) -> None:
         assert time.monotonic() - started < 5
         accepted.close()
     assert link.state == "closed"
+    assert gone(link) == "closed"
 
 
 def test_a_frozen_machine_is_suspected_and_taken_back_when_it_thaws(sshd: Sshd) -> None:
