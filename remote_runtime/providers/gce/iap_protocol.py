@@ -20,7 +20,6 @@ from urllib.parse import urlencode, urlsplit
 from remote_runtime.errors import UsageError
 
 ENDPOINT = "wss://tunnel.cloudproxy.app/v4"
-ENDPOINT_VARIABLE = "REMOTE_RUNTIME_IAP_ENDPOINT"
 SUBPROTOCOL = "relay.tunnel.cloudproxy.app"
 ORIGIN = "bot:iap-tunneler"
 
@@ -129,8 +128,8 @@ def endpoint_from(override: str) -> str:
         good, extra = False, ""
     if not good or extra:
         raise UsageError(
-            f"{ENDPOINT_VARIABLE} is not the address of a relay",
-            hint="It looks like wss://HOST:PORT/v4.",
+            "The option iap_endpoint is not the address of a relay",
+            hint="Correct REMOTE_RUNTIME_IAP_ENDPOINT, or iap_endpoint in the profile: wss://HOST:PORT/v4",
             code="bad_endpoint",
         )
     return f"wss://{parts.netloc}{parts.path.rstrip('/') or '/v4'}"
