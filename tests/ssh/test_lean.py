@@ -15,7 +15,8 @@ from remote_runtime._threads import Deadline
 from remote_runtime.errors import NetworkError, RemoteRuntimeError
 from remote_runtime.forward import LocalForward, listen
 from remote_runtime.ssh import Connection
-from remote_runtime.ssh.lean import LeanStream, LeanStreams
+from remote_runtime.ssh.lean import LeanStreams
+from remote_runtime.ssh.lean_stream import LeanStream
 from remote_runtime.ssh.packets import USABLE
 from tests.netlab import eventually
 from tests.openssh import Sshd, StartSshd
