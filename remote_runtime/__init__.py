@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     )
     from remote_runtime.events import Event
     from remote_runtime.model import Forward, Instance, ServerInfo, ServerOptions
+    from remote_runtime.providers.gce.gpus import Gpu
     from remote_runtime.providers.gce.options import GceOptions
-    from remote_runtime.providers.gce.spec import GceSpec, Gpu
+    from remote_runtime.providers.gce.spec import GceSpec
     from remote_runtime.runtime import Runtime
     from remote_runtime.settings import Settings
 
@@ -50,7 +51,7 @@ _HOMES = {
     "ServerOptions": "model",
     "GceOptions": "providers.gce.options",
     "GceSpec": "providers.gce.spec",
-    "Gpu": "providers.gce.spec",
+    "Gpu": "providers.gce.gpus",
     "Runtime": "runtime",
     "Settings": "settings",
 }

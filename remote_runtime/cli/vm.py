@@ -165,7 +165,8 @@ _NAMES = tuple((names[-1] if len(names) > 1 else names[0].lstrip("-")).replace("
 
 
 def _spec(name: str, values: dict[str, Any]) -> GceSpec:
-    from remote_runtime.providers.gce.spec import GceSpec, Gpu, check
+    from remote_runtime.providers.gce.gpus import Gpu
+    from remote_runtime.providers.gce.spec import GceSpec, check
 
     script = values["startup_script"]
     spec = GceSpec(

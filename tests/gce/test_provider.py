@@ -15,7 +15,7 @@ from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, RemoteRuntimeError, TimedOut, UsageError
 from remote_runtime.events import Event, Notice, StepProgress, log_event
 from remote_runtime.providers.gce import GceOptions, GceProvider, GceSpec
-from remote_runtime.providers.gce.spec import Gpu
+from remote_runtime.providers.gce.gpus import Gpu
 from remote_runtime.settings import Settings
 from tests.gce.cloud import (
     Cloud,

@@ -8,7 +8,8 @@ import pytest
 
 from remote_runtime.errors import UsageError
 from remote_runtime.providers.gce import images
-from remote_runtime.providers.gce.spec import GceSpec, Gpu, check, label_value, machine_type, request_body, summary
+from remote_runtime.providers.gce.gpus import Gpu
+from remote_runtime.providers.gce.spec import GceSpec, check, label_value, machine_type, request_body, summary
 
 ZONE = "us-central1-a"
 
@@ -69,10 +70,33 @@ def test_attached_gpu_is_named_and_stops_migration() -> None:
 
 
 @pytest.mark.parametrize(
-    ("gpu", "kind"), [("l4", "g2-standard-4"), ("a100:2", "a2-highgpu-2g"), ("nvidia-h100-80gb:8", "a3-highgpu-8g")]
+    ("gpu", "kind"),
+    [
+        ("l4", "g2-standard-4"),
+        ("a100:2", "a2-highgpu-2g"),
+        ("nvidia-h100-80gb:8", "a3-highgpu-8g"),
+        ("h200:8", "a3-ultragpu-8g"),
+    ],
 )
 def test_built_in_gpu_comes_with_the_machine_type(gpu: str, kind: str) -> None:
     request = body(GceSpec("x", gpu=Gpu.parse(gpu)))
+    assert request["machineType"].endswith(f"/{kind}")
+    assert "guestAccelerators" not in request
+    assert request["scheduling"]["onHostMaintenance"] == "TERMINATE"
+
+
+@pytest.mark.parametrize(
+    ("gpu", "kind"),
+    [
+        ("l4", "g2-standard-16"),
+        ("l4:8", "g2-standard-96"),
+        ("l4", "g2-custom-8-32768"),
+        ("rtx-pro-6000", "g4-standard-48"),
+        ("nvidia-of-tomorrow:4", "a5-tomorrow-4g"),
+    ],
+)
+def test_gpu_may_be_named_with_a_machine_type_that_brings_it(gpu: str, kind: str) -> None:
+    request = body(GceSpec("x", gpu=Gpu.parse(gpu), machine_type=kind))
     assert request["machineType"].endswith(f"/{kind}")
     assert "guestAccelerators" not in request
     assert request["scheduling"]["onHostMaintenance"] == "TERMINATE"
@@ -122,6 +146,12 @@ def test_metadata_of_the_user_and_ours_are_merged() -> None:
         GceSpec("x", gpu=Gpu("nvidia-l4", 3)),
         GceSpec("x", gpu=Gpu("nvidia-l4"), machine_type="n1-standard-4"),
         GceSpec("x", gpu=Gpu("nvidia-tesla-t4"), machine_type="e2-standard-4"),
+        GceSpec("x", gpu=Gpu("nvidia-l4"), machine_type="g2-standard-96"),
+        GceSpec("x", gpu=Gpu("nvidia-l4", 8), machine_type="g2-standard-4"),
+        GceSpec("x", gpu=Gpu("nvidia-tesla-a100"), machine_type="a2-ultragpu-1g"),
+        GceSpec("x", gpu=Gpu("nvidia-h200-141gb")),
+        GceSpec("x", gpu=Gpu("nvidia-of-tomorrow")),
+        GceSpec("x", gpu=Gpu("nvidia-of-tomorrow"), machine_type="g2-standard-4"),
     ],
 )
 def test_impossible_vms_are_refused_before_anything_is_asked(spec: GceSpec) -> None:

@@ -10,64 +10,20 @@ from typing import Any, Literal
 from remote_runtime.errors import UsageError
 from remote_runtime.guest.attributes import USER_KEY
 from remote_runtime.model import InstanceSpec
+from remote_runtime.providers.gce import gpus
+from remote_runtime.providers.gce.gpus import Gpu
 
 DAY_SECONDS = 24 * 3600
 SHORTEST_RUN_SECONDS, LONGEST_RUN_SECONDS = 30, 120 * DAY_SECONDS
 DEFAULT_MACHINE_TYPE = "e2-standard-4"
-DEFAULT_GPU_MACHINE_TYPE = "n1-standard-8"
 TOOL_LABEL, OWNER_LABEL = "created-by", "owner"
 TOOL = "remote-runtime"
 STARTUP_SCRIPT, PREPARED_USER = "startup-script", USER_KEY
 """Metadata entries: what Google's agent runs as root at each boot, and for whom our script then starts a server."""
 
-GPU_NAMES = {
-    "t4": "nvidia-tesla-t4",
-    "v100": "nvidia-tesla-v100",
-    "p100": "nvidia-tesla-p100",
-    "p4": "nvidia-tesla-p4",
-    "l4": "nvidia-l4",
-    "a100": "nvidia-tesla-a100",
-    "a100-80gb": "nvidia-a100-80gb",
-    "h100": "nvidia-h100-80gb",
-}
-"""Short names for what the API calls by long ones."""
-
-BUILT_IN = {
-    "nvidia-l4": {1: "g2-standard-4", 2: "g2-standard-24", 4: "g2-standard-48", 8: "g2-standard-96"},
-    "nvidia-tesla-a100": {
-        1: "a2-highgpu-1g",
-        2: "a2-highgpu-2g",
-        4: "a2-highgpu-4g",
-        8: "a2-highgpu-8g",
-        16: "a2-megagpu-16g",
-    },
-    "nvidia-a100-80gb": {1: "a2-ultragpu-1g", 2: "a2-ultragpu-2g", 4: "a2-ultragpu-4g", 8: "a2-ultragpu-8g"},
-    "nvidia-h100-80gb": {1: "a3-highgpu-1g", 2: "a3-highgpu-2g", 4: "a3-highgpu-4g", 8: "a3-highgpu-8g"},
-}
-"""GPUs that come with a machine type, and the smallest type by their number; all others are attached to an N1."""
-
 _NAME = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _LABEL_KEY = re.compile(r"[a-z][-_a-z0-9]{0,62}")
 _LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """Accelerators: ``kind`` as the API names it, or one of the short names."""
-
-    kind: str
-    count: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> Gpu:
-        """Read ``TYPE`` or ``TYPE:N``.
-
-        Raises :class:`ValueError`.
-        """
-        kind, colon, count = text.partition(":")
-        if not _NAME.fullmatch(kind) or (colon and not re.fullmatch(r"[1-9][0-9]?", count)):
-            raise ValueError("not a GPU such as l4, t4:2 or nvidia-tesla-t4:2")
-        return cls(GPU_NAMES.get(kind, kind), int(count) if colon else 1)
 
 
 @dataclass(frozen=True)
@@ -143,34 +99,17 @@ def machine_type(spec: GceSpec) -> str:
     """
     if spec.gpu is None:
         return spec.machine_type or DEFAULT_MACHINE_TYPE
-    built_in = BUILT_IN.get(spec.gpu.kind)
-    if built_in is None:
-        if spec.machine_type and not spec.machine_type.startswith(("n1-", "custom-")):
-            raise _bad(
-                f"{spec.gpu.kind} can't be attached to a {spec.machine_type}",
-                f"Leave the machine type out, or take an N1 such as {DEFAULT_GPU_MACHINE_TYPE}.",
-            )
-        return spec.machine_type or DEFAULT_GPU_MACHINE_TYPE
-    if spec.gpu.count not in built_in:
-        counts = ", ".join(map(str, built_in))
-        raise _bad(f"There is no VM with {spec.gpu.count} x {spec.gpu.kind}", f"Take one of: {counts}.")
-    family = built_in[spec.gpu.count].partition("-")[0]
-    if spec.machine_type and not spec.machine_type.startswith(f"{family}-"):
-        raise _bad(
-            f"A {spec.machine_type} has no {spec.gpu.kind}",
-            f"It comes with machine types such as {built_in[spec.gpu.count]}: leave one of both out.",
-        )
-    return spec.machine_type or built_in[spec.gpu.count]
+    return gpus.machine_type_for(spec.gpu, spec.machine_type)
 
 
 def has_gpu(spec: GceSpec) -> bool:
     """Whether there will be a GPU, which a machine type may bring with it."""
-    return spec.gpu is not None or (spec.machine_type or "").startswith(("g2-", "g4-", "a2-", "a3-", "a4-", "a4x-"))
+    return spec.gpu is not None or gpus.brings(spec.machine_type or "")
 
 
 def summary(spec: GceSpec, zones: Sequence[str]) -> str:
     """What it will be, in one line for people."""
-    gpu = f" with {spec.gpu.count} x {spec.gpu.kind}" if spec.gpu else ""
+    gpu = f" with {spec.gpu}" if spec.gpu else ""
     where = f"{zones[0]} (or {len(zones) - 1} other zones)" if len(zones) > 2 else " or ".join(zones)
     end = {"stop": "stopped", "delete": "deleted"}[spec.at_end]
     limit = f"{end} after {_span(spec.max_run_seconds)}" if spec.max_run_seconds else "running until it is stopped"
@@ -217,7 +156,7 @@ def request_body(
             "enableIntegrityMonitoring": True,
         },
     }
-    if spec.gpu and spec.gpu.kind not in BUILT_IN:
+    if spec.gpu and gpus.attaches(machine_type(spec)):
         kind = f"projects/{project}/zones/{zone}/acceleratorTypes/{spec.gpu.kind}"
         body["guestAccelerators"] = [{"acceleratorType": kind, "acceleratorCount": spec.gpu.count}]
     if spec.service_account:
