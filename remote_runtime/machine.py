@@ -221,9 +221,10 @@ class Machine:
                 if not machine:
                     raise
                 self._on_event(Notice("server_not_stopped", f"Jupyter was not stopped: {error.message}", "warning"))
-            if machine or self.provider == "sandbox":
-                with step(self._on_event, "machine", f"Stopping {self.name}"):
-                    self._provider().stop(self.name, deadline)
+            machine = machine or self.provider == "sandbox"
+        if machine:  # one that is suspended, too: what it has in memory costs
+            with step(self._on_event, "machine", f"Stopping {self.name}"):
+                self._provider().stop(self.name, deadline)
         return ran
 
     def check_verb(self, verb: str) -> None:
@@ -232,16 +233,24 @@ class Machine:
         if refusal:
             raise refusal
 
-    def delete(self, *, keep_disks: bool = False, timeout: float = 60) -> None:
+    def delete(
+        self,
+        *,
+        keep_disks: bool = False,
+        confirm: Callable[[Instance], None] = lambda _: None,
+        timeout: float = 60,
+    ) -> None:
         """Delete the machine, and all that is on it unless ``keep_disks``.
 
+        ``confirm`` is shown the very machine that was found, and may raise; for so long ``timeout`` does not count.
         Its port and token stay remembered, so that a machine made anew under its name gets the same URL.
         """
+        provider = self._provider()
+        confirm(self._find(Deadline(timeout), provider))
         deadline = Deadline(timeout)
-        self._find(deadline)
         self._disconnect(deadline)
         with step(self._on_event, "machine", f"Deleting {self.name}"):
-            self._provider().delete(self.name, deadline, keep_disks=keep_disks)
+            provider.delete(self.name, deadline, keep_disks=keep_disks)
         self.store.mark(self.provider, self.name, deleted=True)
 
     def uninstall(self, *, timeout: float = 60) -> list[str]:
@@ -306,8 +315,8 @@ class Machine:
         look_up = partial(lookup, user=gce.user, host_key=gce.host_key)
         return load_provider(self.provider, self.settings, lookup=look_up, gce=gce)
 
-    def _find(self, deadline: Deadline) -> Instance:
-        instance = self._provider().find(self.name, deadline, self._warned)
+    def _find(self, deadline: Deadline, provider: Provider | None = None) -> Instance:
+        instance = (provider or self._provider()).find(self.name, deadline, self._warned)
         if instance is None:
             raise InstanceError(
                 f"There is no machine {self.name} at the provider {self.provider}",

@@ -195,16 +195,18 @@ class Invocation:
         Raises :class:`UsageError` (``confirmation_needed``) if nobody can be asked, and
         :class:`RemoteRuntimeError` (``declined``) for a no.
         """
-        if self.yes:
-            return
-        if self.ask is None:
+        self.check_agreement(question)
+        if not self.yes and self.ask and self.ask(f"{question} [y/N]", True).strip().lower() not in ("y", "yes"):
+            raise RemoteRuntimeError("Nothing was done", hint="Answer y to go on.", code="declined")
+
+    def check_agreement(self, question: str) -> None:
+        """Raise :class:`UsageError` (``confirmation_needed``) if there will be nobody to agree to that."""
+        if not self.yes and self.ask is None:
             raise UsageError(
                 f"This needs a confirmation: {question}",
                 hint="Add --yes if you are sure: there is no terminal to ask on.",
                 code="confirmation_needed",
             )
-        if self.ask(f"{question} [y/N]", True).strip().lower() not in ("y", "yes"):
-            raise RemoteRuntimeError("Nothing was done", hint="Answer y to go on.", code="declined")
 
 
 class _LogLines(logging.Handler):

@@ -11,7 +11,7 @@ from remote_runtime import GceOptions, GceSpec, connect
 from remote_runtime.errors import InstanceError, RemoteRuntimeError, TimedOut
 from remote_runtime.events import Event, Notice, StepProgress
 from remote_runtime.machines import Machine, known_machines, stop_all
-from remote_runtime.model import Remembered
+from remote_runtime.model import Instance, Remembered
 from remote_runtime.providers.gce.memory import Known, Memory
 from remote_runtime.settings import Settings
 from remote_runtime.store import Store
@@ -104,6 +104,35 @@ def test_a_deleted_vm_is_known_no_more_and_one_made_anew_gets_its_url(api: Cloud
     trainer().create(GceSpec("trainer"), timeout=SECONDS)
     assert known_machines(settings) == [("gce", "trainer")]
     assert trainer().remembered() == REMEMBERED
+
+
+def test_delete_means_the_machine_that_was_shown(api: Cloud) -> None:
+    first = api.vm("trainer")
+    shown: list[str] = []
+
+    def confirm(found: Instance) -> None:
+        shown.append(found.detail)
+        first.vanish()
+        api.vm("trainer")  # made anew by somebody, while the person thought about it
+
+    with pytest.raises(InstanceError) as caught:
+        trainer().delete(confirm=confirm, timeout=SECONDS)
+    assert caught.value.code == "instance_not_found"
+    assert A in shown[0]
+    assert shown[0].endswith(f"project {api.project}")
+    assert api.find("trainer") is not None
+
+
+def test_a_suspended_vm_is_stopped_too(api: Cloud) -> None:
+    """What it had in memory is kept, and costs, until it is."""
+    vm = api.vm("trainer", status="SUSPENDED")
+    assert trainer().stop(timeout=SECONDS) is False
+    assert vm.status == "SUSPENDED"
+    assert trainer().stop(machine=True, timeout=SECONDS) is False
+    assert vm.status == "TERMINATED"
+    api.forget_calls()
+    assert trainer().stop(machine=True, timeout=SECONDS) is False
+    assert "instances.stop" not in api.methods
 
 
 def test_a_vm_that_somebody_deleted_is_nothing_to_stop(api: Cloud, store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from remote_runtime.cli.invocation import Chosen, Invocation
 from remote_runtime.cli.options import GCE, machine_options, option, verb
+from remote_runtime.model import Instance
 
 
 @verb("delete", short_help="Delete a machine and all that is on it.")
@@ -18,6 +19,11 @@ def command(call: Invocation, machine: Chosen, keep_disks: bool) -> None:
     doomed = call.machine(machine)
     doomed.check_verb("delete")  # nobody is asked in vain
     what = "but not its disks" if keep_disks else "and all that is on it"
-    call.confirm(f"Delete {name} ({provider}) {what}?")
-    doomed.delete(keep_disks=keep_disks, timeout=call.timeout)
+    call.check_agreement(f"Delete {name} ({provider}) {what}?")
+
+    def confirm(found: Instance) -> None:
+        which = ", ".join(filter(None, [provider, found.detail]))
+        call.confirm(f"Delete {name} ({which}) {what}?")
+
+    doomed.delete(keep_disks=keep_disks, confirm=confirm, timeout=call.timeout)
     call.result("deleted", f"{name} is deleted", instance=name, provider=provider)

@@ -48,7 +48,7 @@ class GceProvider:
         self._memory = Memory(settings.state_dir)
         self._on_event: EventSink = log_event
         self._step = "instance"  # of which progress is told
-        self._made: Vm | None = None  # by this very provider
+        self._meant: Vm | None = None  # by the name, since it was made or found here
 
     # -- finding ------------------------------------------------------------------------------------------------------
 
@@ -70,9 +70,10 @@ class GceProvider:
         return instance
 
     def find(self, name: str, deadline: Deadline | None = None, on_event: EventSink = log_event) -> Instance | None:
-        """The machine as it is now, or None if there is none of that name."""
+        """The machine as it is now, or None.  From then on it alone is what this provider means by its name."""
         with self._open() as cloud:
             vm, _ = self._look(name, cloud, deadline or Deadline(FIND_SECONDS))
+            self._meant = vm or self._meant
         return self._as_instance(vm, on_event) if vm else None
 
     def list(self, deadline: Deadline | None = None) -> builtins.list[Instance]:
@@ -100,7 +101,7 @@ class GceProvider:
             vm, _ = self._look(spec.name, cloud, deadline)
             if vm:
                 raise finding.taken(vm)
-            vm = self._made = self._make(_gce_spec(spec), cloud, deadline, adopt=False)
+            vm = self._meant = self._make(_gce_spec(spec), cloud, deadline, adopt=False)
         return self._as_instance(vm, on_event)
 
     def creation_request(self, spec: InstanceSpec, deadline: Deadline) -> dict[str, Any]:
@@ -199,8 +200,8 @@ class GceProvider:
 
     def _remembered(self, name: str) -> Known | None:
         """What is known of that name, if it can be what is meant now."""
-        known, options, made = self._memory.load(name), self._options, self._made
-        if known is None or not known.address or (made and made.name == name and made.id != known.id):
+        known, options, meant = self._memory.load(name), self._options, self._meant
+        if known is None or not known.address or (meant and meant.name == name and meant.id != known.id):
             return None
         project = options.project or self._properties.project
         other_route = options.reach not in ("auto", known.route)
@@ -212,10 +213,10 @@ class GceProvider:
 
     def _look(self, name: str, cloud: Cloud, deadline: Deadline) -> tuple[Vm | None, finding.Found]:
         """The zone of the last time, or that which gcloud is set to, is looked into first: that is one quick call."""
-        made = self._made
-        if made and made.name == name:
-            vm = fetch(cloud, made.zone, name, deadline)
-            return (vm, finding.Found((vm,))) if vm and vm.id == made.id else (None, finding.Found())
+        meant = self._meant
+        if meant and meant.name == name:
+            vm = fetch(cloud, meant.zone, name, deadline)
+            return (vm, finding.Found((vm,))) if vm and vm.id == meant.id else (None, finding.Found())
         known = self._memory.load(name)
         last = known.zone if known and known.project == cloud.project else ""
         zones, ask = self._options.zones, self._options.ask
@@ -277,7 +278,7 @@ class GceProvider:
 
     def _as_instance(self, vm: Vm, on_event: EventSink) -> Instance:
         access = Access(vm.name, self._means(vm.name), known=self._memory.load(vm.name), vm=vm, on_event=on_event)
-        return self._instance(vm.name, vm.state, access, vm.detail)
+        return self._instance(vm.name, vm.state, access, f"{vm.detail}, project {vm.project}")
 
     def _instance(self, name: str, state: Any, access: Access, detail: str) -> Instance:
         return Instance(
