@@ -218,7 +218,7 @@ class Connection:
                 raise no_session(error) from error
             try:
                 channel.set_combine_stderr(True)
-                return RemoteProcess(channel, deadline)
+                return RemoteProcess(channel, deadline, self._pump.await_room)
             except BaseException:
                 channel.close()
                 raise
@@ -246,6 +246,10 @@ class Connection:
                 )
             except paramiko.ChannelException as error:
                 raise refused((host, port), error) from error
+
+    def heard(self) -> float:
+        """When something came from the server last, of the monotonic clock."""
+        return self._pump.heard()
 
     def probe(self) -> threading.Event:
         """Ask the server for a sign of life; the event is set when an answer, any answer, has come.

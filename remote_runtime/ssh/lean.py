@@ -15,6 +15,7 @@ from contextlib import suppress
 
 import paramiko
 
+from remote_runtime._threads import Deadline
 from remote_runtime.ssh import messages
 from remote_runtime.ssh.failures import lost
 from remote_runtime.ssh.lean_stream import LeanStream
@@ -35,7 +36,7 @@ QUEUED_BYTES = 128 << 10
 ECHO_SECONDS = 0.05
 """How often the path is measured at most, while bulk data comes in."""
 IDLE_BYTES = 16 << 10
-"""What comes in during such a measurement without being called bulk data."""
+"""What comes in, or goes out, during such a measurement without being called bulk data."""
 
 Answered = Callable[[], None]
 
@@ -54,12 +55,14 @@ class LeanStreams:
         self._streams: dict[int, LeanStream] = {}
         self._next = FIRST_NUMBER
         self._held: deque[tuple[bytes, Answered | None]] = deque()  # what must wait until a key exchange is over
-        self._starved: deque[LeanStream] = deque()
+        self._turns: deque[Callable[[], None]] = deque()  # who waits for room on the line
+        self._ended = False
         self._resumed: deque[LeanStream] = deque()
         self._touched: dict[LeanStream, None] = {}
         self._asker: Answered | None = None  # of the request that is just being sent
         self._asked: deque[Answered | None] = deque()  # who waits for the answers to global requests; None: paramiko
         self._received = 0
+        self._unmeasured = True  # and not even asked
         self._echo_due = 0.0
         self._echoing = False
         self._packetizer.offer = self._take
@@ -76,11 +79,17 @@ class LeanStreams:
             stream = self._streams[number] = LeanStream(self, number, (host, port), sink, admit)
         window = stream.granted = self.tuner.target
         self.post(messages.open_direct(number, host, port, window=window, packet=PACKET_BYTES))
+        if self._unmeasured:
+            self.wire.wake()  # the path is measured before there is anything on it
         return stream
 
     def probe(self, answered: Answered) -> None:
         """Ask the server for a sign of life; ``answered`` is called when an answer has come."""
         self.post(messages.keepalive(), answered)
+
+    def heard(self) -> float:
+        """When something came from the server last, of the monotonic clock."""
+        return self.wire.heard
 
     def close(self) -> None:
         """Nothing is left to do once the transport is closed."""
@@ -89,6 +98,9 @@ class LeanStreams:
         """Tell every stream that the connection is gone."""
         with self._lock:
             streams, self._streams = list(self._streams.values()), {}
+            turns, self._turns, self._ended = self._turns, deque(), True
+        for tell in turns:
+            tell()
         for stream in streams:
             stream.cut()
 
@@ -115,12 +127,26 @@ class LeanStreams:
             self._held.append((message, asker))
             self.wire.wake()
 
-    def starve(self, stream: LeanStream) -> None:
-        """Have that stream's Sink called when there is room again."""
+    def await_turn(self, tell: Callable[[], None]) -> None:
+        """Have ``tell`` called when there is room again, or at the connection's end; each who waits gets a turn."""
         with self._lock:
-            self._starved.append(stream)
-        if self.may_send():  # the room came meanwhile
+            ended = self._ended
+            if not ended:
+                self._turns.append(tell)
+        if ended:
+            tell()
+        elif self.may_send():  # the room came meanwhile
             self.wire.wake()
+
+    def await_room(self, deadline: Deadline) -> None:
+        """Wait until somebody who sends by paramiko's own channel may send more, so that our streams get their turns.
+
+        Paramiko would put a whole window of his into the wire, and the streams would wait behind it.
+        """
+        if not self.may_send():
+            came = threading.Event()
+            self.await_turn(came.set)
+            deadline.wait(came)
 
     def resume(self, stream: LeanStream) -> None:
         """Have what waits for that stream's Sink delivered."""
@@ -162,9 +188,11 @@ class LeanStreams:
         self._deliver()
         if self._held:
             self._send_held()
-        if self._starved:
-            self._relieve()
-        if self._received > IDLE_BYTES and not self._echoing and time.monotonic() >= self._echo_due:
+        if self._turns:
+            self._give_turns()
+        bulk = self._received > IDLE_BYTES and time.monotonic() >= self._echo_due
+        if (bulk or (self._unmeasured and self._streams)) and not self._echoing:
+            self._unmeasured = False
             self._echo()
 
     def _deliver(self) -> None:
@@ -186,25 +214,28 @@ class LeanStreams:
         with suppress(EOFError, paramiko.SSHException):
             self._packetizer.send(*parts)
 
-    def _relieve(self) -> None:
-        """If the line has room again, each stream that waited for it gets its turn."""
+    def _give_turns(self) -> None:
+        """If the line has room again, each who waited for it gets his turn."""
         if self._held or self.wire.queued or not self.transport.clear_to_send.is_set():
             return
         with self._lock:
-            starved, self._starved = self._starved, deque()
-        for stream in starved:
-            stream.sink.writable()
+            turns, self._turns = self._turns, deque()
+        for tell in turns:
+            tell()
 
     # -- echoes --------------------------------------------------------------------------------------------------------
 
     def _echo(self) -> None:
-        asked, before = time.monotonic(), self._received
+        asked, before, accepted = time.monotonic(), self._received, self.wire.accepted
+        waits = self.wire.queued
         self._echoing = True
 
         def answered() -> None:
             now = time.monotonic()
             seconds, received = now - asked, self._received - before
-            if received > IDLE_BYTES:
+            if max(waits, self.wire.accepted - accepted) > IDLE_BYTES:
+                pass  # it was our own data that the question waited behind: that says nothing of the way back
+            elif received > IDLE_BYTES:
                 self.tuner.busy_echo(seconds, received)
             else:
                 self.tuner.idle_echo(seconds)

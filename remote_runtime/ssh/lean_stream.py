@@ -50,8 +50,10 @@ class LeanStream:
     def write(self, data: memoryview) -> int:
         taken = 0
         with self._lock:
-            if self._over or self._end_wanted or self._remote is None:
+            if self._over or self._end_wanted or self._close_sent:
                 return len(data)  # nobody will read it; the Sink hears of the end by itself
+            if self._remote is None:
+                return 0  # the Sink hears when it is confirmed
             size = min(len(data), TURN_BYTES)
             while taken < size:
                 part = min(size - taken, self._packet, self._window)
@@ -65,7 +67,7 @@ class LeanStream:
                 self._window -= part
                 taken += part
         if taken < len(data):
-            self._streams.starve(self)
+            self._streams.await_turn(self.sink.writable)
         return taken
 
     def shutdown_write(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 import paramiko
@@ -11,22 +11,26 @@ from remote_runtime._threads import Deadline
 from remote_runtime.ssh.failures import lost, translated
 
 LINE_BYTES = 1 << 20
+PIECE_BYTES = 32 << 10
+"""What is sent at once: a message's worth."""
 
 
 class RemoteProcess:
     """A command that runs on the VM; every wait is bounded by the deadline it was started with."""
 
-    def __init__(self, channel: paramiko.Channel, deadline: Deadline) -> None:
+    def __init__(self, channel: paramiko.Channel, deadline: Deadline, await_room: Callable[[Deadline], None]) -> None:
         self._channel = channel
         self._deadline = deadline
+        self._await_room = await_room
 
     def write(self, data: bytes) -> None:
         """Send ``data`` to its standard input.  Raises :class:`NetworkError` or :class:`TimedOut`."""
         view = memoryview(data)
         with translated("sending to a command"):
             while view:
+                self._await_room(self._deadline)
                 self._tick("sending to a command on the VM")
-                sent = self._channel.send(bytes(view[:32768]))
+                sent = self._channel.send(bytes(view[:PIECE_BYTES]))
                 if not sent:
                     raise lost("the command ended")
                 view = view[sent:]

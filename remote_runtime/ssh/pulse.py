@@ -28,12 +28,15 @@ class Pulse:
         return self._answer is not None and self._answer.is_set()
 
     def silence(self) -> float:
-        """For how many seconds an answer is due; if none is, ask again."""
+        """For how many seconds an answer is due, and nothing else came either; if no answer is due, ask again.
+
+        On a busy line the answer waits behind data, which is a sign of life itself.
+        """
         if self._answer is None or self._answer.is_set():
             self._asked = time.monotonic()
             self._answer = self._connection.probe()
             return 0.0
-        return time.monotonic() - self._asked
+        return time.monotonic() - max(self._asked, self._connection.heard())
 
     @contextmanager
     def required(self, seconds: float) -> Iterator[None]:

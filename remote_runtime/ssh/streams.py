@@ -14,14 +14,16 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
 import paramiko
 
-from remote_runtime._threads import ThreadGroup
+from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.errors import RemoteRuntimeError
+from remote_runtime.ssh import private
 from remote_runtime.ssh.failures import lost, not_admitted, refused
 from remote_runtime.ssh.transport import WINDOW_BYTES
 from remote_runtime.stream import Sink
@@ -46,6 +48,10 @@ class StreamPump:
         self.opening: queue.SimpleQueue[ChannelStream | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._closed = False
+        self._heard = time.monotonic()
+        if private.usable():  # else only answers count as signs of life
+            self._read_message = transport.packetizer.read_message
+            transport.packetizer.read_message = self._hear  # type: ignore[method-assign]
         self._openers = 0
         self._unopened = 0
         self._threads = ThreadGroup(self._stop)
@@ -75,6 +81,18 @@ class StreamPump:
                     answered()
 
         self._threads.spawn("ssh-probe", ask)
+
+    def heard(self) -> float:
+        """When something came from the server last, of the monotonic clock."""
+        return self._heard
+
+    def await_room(self, deadline: Deadline) -> None:
+        """Who sends by a channel waits for the socket by himself."""
+
+    def _hear(self) -> tuple[int, paramiko.Message]:
+        message = self._read_message()
+        self._heard = time.monotonic()
+        return message
 
     def close(self) -> None:
         """End the threads; the transport must have been closed before, since they may be waiting for it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import selectors
 import socket
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -38,6 +39,8 @@ class Wire:
         self.on_turn: Callable[[], None] = lambda: None
         self.closed = False
         self.queued = 0
+        self.accepted = 0  # bytes to send, ever
+        self.heard = time.monotonic()  # when something came last
         self._sock = sock
         self._lock = threading.Lock()
         self._queue: deque[memoryview] = deque()
@@ -59,6 +62,7 @@ class Wire:
         with self._lock:
             if self.closed:
                 raise BrokenPipeError("closed")
+            self.accepted += len(data)
             waiting = bool(self._queue)
             sent = 0 if waiting else self._try(memoryview(data))
             if sent < len(data):
@@ -137,6 +141,7 @@ class Wire:
             if not count:
                 raise EOFError
             self._end += count
+            self.heard = time.monotonic()
             return True
 
     def _wait(self) -> bool:
@@ -165,6 +170,7 @@ class Wire:
 
     def _send_queue(self) -> None:
         with self._lock:
+            waited = bool(self._queue)
             while self._queue:
                 first = self._queue[0]
                 sent = self._try(first)
@@ -178,8 +184,8 @@ class Wire:
             self._watches_room = watch
             events = selectors.EVENT_READ | (selectors.EVENT_WRITE if watch else 0)
             self._selector.modify(self._sock, events)
-            if not watch:
-                self.on_turn()
+        if waited and not watch:
+            self.on_turn()
 
     def _try(self, data: memoryview) -> int:
         try:

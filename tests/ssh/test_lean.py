@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -17,7 +18,7 @@ from remote_runtime.forward import LocalForward, listen
 from remote_runtime.ssh import Connection
 from remote_runtime.ssh.lean import LeanStreams
 from remote_runtime.ssh.lean_stream import LeanStream
-from remote_runtime.ssh.packets import USABLE
+from remote_runtime.ssh.private import missing
 from tests.netlab import eventually
 from tests.openssh import Sshd, StartSshd
 from tests.ssh.peers import PATTERN, echo, pattern_digest, serving, source
@@ -32,7 +33,7 @@ CIPHERS = ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "ae
 @pytest.fixture
 def connection(sshd: Sshd) -> Iterator[Connection]:
     with log_in(sshd.endpoint()) as connection:
-        assert USABLE, "this paramiko has changed what the lean transport relies on"
+        assert not missing(), "this paramiko has changed what the lean transport relies on"
         assert isinstance(connection._pump, LeanStreams)
         yield connection
 
@@ -121,6 +122,33 @@ def test_a_connection_with_many_streams_has_one_thread(connection: Connection) -
                 ours = [thread for thread in threading.enumerate() if thread.name.startswith("ssh-")]
                 assert ours == []
                 assert threading.active_count() - before < 100 + 10  # the echo's own, one a client
+
+
+def rude(far: socket.socket) -> None:
+    """End by a reset while the client still sends."""
+    far.recv(65536)
+    far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+def impatient(far: socket.socket) -> None:
+    """Answer before all has come, as a web server that finds a body too long."""
+    far.recv(65536)
+    far.sendall(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\n\r\n")
+
+
+@pytest.mark.parametrize("serve", [rude, impatient])
+def test_a_server_that_ends_while_its_client_still_sends_harms_no_other_stream(
+    connection: Connection, serve: Callable[[socket.socket], None]
+) -> None:
+    """Data for a channel that is closed would make sshd end the whole connection."""
+    with serving(serve) as port, forward_to(connection, port) as forward:
+        for _ in range(60):
+            with dial(forward.port) as client, suppress(OSError):
+                for _ in range(200):
+                    client.sendall(bytes(20_000))
+            assert connection.alive
+    with serving(echo) as port, forward_to(connection, port) as forward:
+        talk(forward.port, 1)
 
 
 class Recorder:

@@ -9,10 +9,13 @@ from hypothesis import given
 from remote_runtime.ssh.window import LARGEST_BYTES, SMALLEST_BYTES, Tuner, credit
 
 
-def settle(rtt: float, bytes_per_second: float, samples: int = 200) -> tuple[Tuner, float, float]:
+def settle(
+    rtt: float, bytes_per_second: float, samples: int = 200, tuner: Tuner | None = None
+) -> tuple[Tuner, float, float]:
     """A bulk download over a path that has a queue; the tuner, its throughput's share of the path's, and the echo."""
-    tuner = Tuner()
-    tuner.idle_echo(rtt)
+    if tuner is None:
+        tuner = Tuner()
+        tuner.idle_echo(rtt)
     share = echo = 0.0
     for _ in range(samples):
         on_the_way = rtt * bytes_per_second
@@ -44,6 +47,33 @@ def test_it_is_steady(rtt: float) -> None:
         tuner.busy_echo(rtt + queue / 6.25e6, 1 << 20)
         targets.append(tuner.target)
     assert max(targets) / min(targets) < 1.6
+
+
+@pytest.mark.parametrize(("before", "after"), [(0.02, 0.12), (0.03, 0.2), (0.06, 0.12)])
+@pytest.mark.parametrize("mbit", [10, 60, 500])
+def test_a_path_that_became_longer_is_filled_again(before: float, after: float, mbit: float) -> None:
+    tuner, _, _ = settle(before, mbit * 1e6 / 8)
+    _, share, echo = settle(after, mbit * 1e6 / 8, tuner=tuner)
+    reachable = min(1.0, LARGEST_BYTES / (after * mbit * 1e6 / 8))
+    assert share > 0.95 * reachable
+    assert echo - after <= max(0.03, 0.8 * after, SMALLEST_BYTES / (mbit * 1e6 / 8))
+
+
+def test_a_slow_line_is_seldom_doubted() -> None:
+    """Each trial makes the queue twice as long for some samples."""
+    tuner, _, _ = settle(0.02, 1.25e6, 3000)
+    targets = []
+    for _ in range(3000):
+        targets.append(tuner.target)
+        tuner.busy_echo(max(0.02, tuner.target / 1.25e6), tuner.target)
+    assert targets.count(SMALLEST_BYTES) > 0.99 * len(targets)
+
+
+def test_an_idle_answer_says_how_long_the_path_is_now() -> None:
+    tuner, _, _ = settle(0.02, 60e6 / 8)
+    tuner.idle_echo(0.12)
+    _, share, _ = settle(0.12, 60e6 / 8, 40, tuner=tuner)
+    assert share > 0.95
 
 
 def test_a_line_that_is_used_little_keeps_its_window() -> None:
