@@ -1,12 +1,11 @@
 """Paramiko's packetizer on a :class:`Wire`: it never blocks a sender, and reads AES-GCM packets in place.
 
-It also lets somebody else have packets before paramiko sees them: the channels of our own streams.  This is the one
-file that relies on names of paramiko's that are not documented; :data:`USABLE` says whether they are all there.
+It also lets somebody else have packets before paramiko sees them: the channels of our own streams.  Paramiko does not
+document what this file relies on: it is imported only where :func:`remote_runtime.ssh.private.usable` says so.
 """
 
 from __future__ import annotations
 
-import inspect
 import os
 import struct
 import threading
@@ -25,14 +24,6 @@ LARGEST_PACKET_BYTES = 1 << 20
 
 Take = Callable[[memoryview], bool]
 """Offered each payload; True keeps it from paramiko.  The memory is the receiver's to keep."""
-
-_NAMES = ("_trigger_rekey", "need_rekey", "send_message", "read_message", "reset_seqno_in", "reset_seqno_out")
-_CIPHER_OPTIONS = {"aead", "iv_in"}
-
-USABLE = (
-    all(hasattr(Packetizer, name) for name in _NAMES)
-    and set(inspect.signature(Packetizer.set_inbound_cipher).parameters) >= _CIPHER_OPTIONS
-)
 
 
 class LeanPacketizer(Packetizer):

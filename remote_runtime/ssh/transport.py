@@ -10,11 +10,11 @@ from contextlib import suppress
 from typing import Any, Literal
 
 import paramiko
-from paramiko.auth_handler import AuthHandler
 
 from remote_runtime._threads import ThreadGroup
+from remote_runtime.ssh import private
 from remote_runtime.ssh.messages import CHANNEL_OPEN, CHANNEL_REQUEST
-from remote_runtime.ssh.packets import USABLE, LeanPacketizer
+from remote_runtime.ssh.private import PatientTransport, QuickAuthHandler
 from remote_runtime.ssh.wire import Wire
 
 Kind = Literal["lean", "stock"]
@@ -27,21 +27,24 @@ FIRST_CHANNEL = 0
 """The number that OpenSSH's server gives to the first channel of a connection."""
 
 
-class Transport(paramiko.Transport):
+class Transport(PatientTransport):
     """A Transport that tells of its end, of which its thread's end is the one sure sign.
 
     The kind ``lean`` reads and writes by a :class:`Wire`, where ``sock`` and this version of paramiko allow that;
     else ``wire`` is None.  With a ``foresight`` of some seconds, a session's channel is asked for with the first key,
-    and ``first_command``, if there is one, is run on it.
+    and ``first_command``, if there is one, is run on it; where this version of paramiko does not allow that, it logs in
+    and runs commands as paramiko does.
     """
 
     packetizer: Any
 
     def __init__(self, sock: Any, *, kind: Kind, **options: Any) -> None:
-        self.wire = Wire(sock) if kind == "lean" and USABLE and isinstance(sock, socket.socket) else None
+        self.wire = Wire(sock) if kind == "lean" and private.usable() and isinstance(sock, socket.socket) else None
         if self.wire:
+            from remote_runtime.ssh.packets import LeanPacketizer
+
             options["packetizer_class"] = LeanPacketizer
-        super().__init__(self.wire or sock, **options)  # type: ignore[arg-type]  # it has what is used of a socket
+        super().__init__(self.wire or sock, **options)  # a wire has what is used of a socket
         self.peer = _peer_of(sock)
         self.on_end: Callable[[], None] = lambda: None
         self.foresight = 0.0
@@ -52,7 +55,6 @@ class Transport(paramiko.Transport):
         self._tried = False
         self.ended = threading.Event()
         self.on_change: Callable[[], None] = lambda: None
-        self.login_service = False
 
     def run(self) -> None:
         try:
@@ -76,7 +78,10 @@ class Transport(paramiko.Transport):
         if channel:
             return channel
         channel = self.open_session(window_size=WINDOW_BYTES, timeout=seconds)
-        self.run_command(channel.remote_chanid, line)
+        if private.usable():
+            self.run_command(channel.remote_chanid, line)
+        else:
+            channel.exec_command(line)
         return channel
 
     def _foresee(self, method: str) -> None:
@@ -92,9 +97,8 @@ class Transport(paramiko.Transport):
             self._behind_open = self.first_command
             self._foreseen = _Foreseen(self, self.first_command, self.foresight)
 
-    def _send_user_message(self, data: paramiko.Message) -> None:
-        super()._send_user_message(data)  # type: ignore[misc]
-        if self._behind_open and data.asbytes()[0] == CHANNEL_OPEN:
+    def sent(self, message: paramiko.Message) -> None:
+        if self._behind_open and message.asbytes()[0] == CHANNEL_OPEN:
             line, self._behind_open = self._behind_open, ""
             self.run_command(FIRST_CHANNEL, line)
 
@@ -116,7 +120,7 @@ class Transport(paramiko.Transport):
         request.add_string("exec")
         request.add_boolean(True)
         request.add_string(line)
-        self._send_user_message(request)
+        self.send_user_message(request)
 
     def attempt(self, method: str, *arguments: Any) -> list[str]:
         """Try to log in by ``method`` (``none``, ``publickey``, ``password`` or ``interactive``), and wait.
@@ -126,8 +130,11 @@ class Transport(paramiko.Transport):
         """
         if not self.is_active():
             raise self.get_exception() or EOFError("the server hung up")
+        if not private.usable():
+            options = {"fallback": False} if method == "password" else {}
+            return list(getattr(self, f"auth_{method}")(*arguments, **options))
         answered = threading.Event()
-        self.auth_handler = handler = _AuthHandler(self)
+        self.auth_handler = handler = QuickAuthHandler(self)
         getattr(handler, f"auth_{method}")(*arguments, answered)
         self._foresee(method)
         try:
@@ -178,30 +185,3 @@ class _Foreseen:
             pass  # it is asked for again when it is wanted
         finally:
             self._done.set()
-
-
-class _AuthHandler(AuthHandler):
-    """Asks for the login service only once, and does not wait for the answer before it tries to log in.
-
-    RFC 4253 (section 10) knows no other answer than yes or the end of the connection, so waiting would cost a round
-    trip for nothing.  Asked again for each key, as paramiko would, OpenSSH still says yes, but others (AsyncSSH) hang
-    up, as RFC 4252 lets them.
-    """
-
-    transport: Transport
-
-    def _request_auth(self) -> None:
-        if not self.transport.login_service:
-            self.transport.login_service = True
-            super()._request_auth()  # type: ignore[misc]
-        super()._parse_service_accept(_service_accept())  # type: ignore[misc]
-
-    def _parse_service_accept(self, m: paramiko.Message) -> None:
-        """The answer has come, and what it allows is under way."""
-
-
-def _service_accept() -> paramiko.Message:
-    message = paramiko.Message()
-    message.add_string("ssh-userauth")
-    message.rewind()
-    return message

@@ -13,7 +13,7 @@ from packaging.requirements import Requirement
 
 from tests.jupyter.environments import uv
 
-SUITES = ("test_lean.py", "test_forward.py", "test_foresight.py")
+SUITES = ("test_lean.py", "test_forward.py", "test_foresight.py", "test_rekey.py", "test_plain_paramiko.py")
 TOO_LONG = "warm_connect or 500_megabytes or browser or every_cipher"
 SECONDS = 150
 

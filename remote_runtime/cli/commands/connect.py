@@ -95,7 +95,7 @@ Examples:
     default="lean",
     show_default=True,
     section="Ports",
-    help="What moves forwarded bytes: our own code, or paramiko's.",
+    help="What moves forwarded bytes: our own code, or paramiko's, which always does so behind a jump host.",
 )
 @option(
     "--new-token",
