@@ -16,7 +16,7 @@ from remote_runtime.errors import InstanceError
 from remote_runtime.events import Event
 from remote_runtime.model import Instance
 from remote_runtime.providers.gce import GceProvider, GceSpec
-from tests.gce.cloud import Cloud, Drop, Late, Meanwhile, OperationFails, Slow, Vm, quota_exceeded, stock_out
+from tests.gce.cloud import Cloud, DoneLate, Drop, Late, Meanwhile, OperationFails, Slow, Vm, quota_exceeded, stock_out
 from tests.gce.test_access import login
 from tests.gce.test_access import provide as provide_booting
 from tests.gce.test_provider import Provide, provide
@@ -98,6 +98,7 @@ def prepared(api: Cloud, name: str, monkeypatch: pytest.MonkeyPatch) -> Story:
     story = STORIES[name]
     monkeypatch.setattr("remote_runtime.providers.gce.client.PAUSES", (0.01,) * 5)
     monkeypatch.setattr("remote_runtime.providers.gce.vouching.HOST_KEYS_SECONDS", 0.0)
+    monkeypatch.setattr("remote_runtime.providers.gce.creating.SWEEP_SECONDS", 1.5)  # for a VM that never comes
     monkeypatch.setattr(Vm, "boot", lambda vm: vm.guest_attributes.update({("hostkeys", "ssh-ed25519"): HOST_KEY}))
     if story.metadata is not None:
         api.vm("trainer", status="TERMINATED", metadata=story.metadata)
@@ -139,13 +140,13 @@ def test_the_calls_are_those_that_are_made(
 def fails_for_a_moment(api: Cloud, fault: str, method: str, after: int) -> None:
     if fault.startswith("drop"):
         api.inject(method, Drop(done=fault == "drop-done"), times=2, after=after)
-    elif fault == "late":
-        api.inject(method, Late(1.0), after=after)
+    elif fault.endswith("late"):
+        api.inject(method, Late(1.0) if fault == "late" else DoneLate(1.0), after=after)
     else:
         api.fail(method, times=2, status=int(fault), after=after)
 
 
-@pytest.mark.parametrize("fault", ["503", "drop-done", *seldom("429", "drop", "late")])
+@pytest.mark.parametrize("fault", ["503", "drop-done", *seldom("429", "drop", "late", "done-late")])
 @pytest.mark.parametrize(("name", "index"), STEPS)
 def test_what_passes(
     api: Cloud, provide: Provide, name: str, index: int, fault: str, monkeypatch: pytest.MonkeyPatch

@@ -92,6 +92,7 @@ def test_steps_are_shown_while_a_prepared_vm_boots(cloud_with_jupyter: Cloud) ->
     vm = cloud.vms[0]
     with cloud.world.lock:
         vm.guest_attributes["remote-runtime", "step"] = "Installing\x1b[31m Jupyter"
+        vm.guest_attributes["remote-runtime", "state"] = "running"
     events: list[Event] = []
     with join(events) as runtime:
         assert answers(runtime)

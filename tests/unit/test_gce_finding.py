@@ -12,11 +12,11 @@ from remote_runtime.providers.gce.finding import (
     Found,
     Vm,
     choose,
-    gone,
     is_about,
     joined,
     next_step,
     not_found,
+    not_sure,
     read_page,
 )
 
@@ -67,6 +67,13 @@ def test_silent_zone_is_not_an_absent_vm() -> None:
     assert choose("trainer", Found((vm(),), ("us-west1-b",)), (), ask=None) is not None
 
 
+def test_a_hit_beside_silent_zones_is_doubted() -> None:
+    said = not_sure(vm(), Found((vm(),), ("us-west1-b", "us-east1-c")))
+    assert "trainer was found in us-central1-a" in said
+    assert "us-west1-b, us-east1-c" in said
+    assert not not_sure(vm(), Found((vm(),)))
+
+
 def test_two_hits_are_decided_by_the_last_zone_or_a_person() -> None:
     first, second = vm(), vm(zone="us-west1-b")
     both = Found((first, second))
@@ -97,18 +104,6 @@ def test_addresses() -> None:
     v6 = {"ipv6AccessConfigs": [{"externalIpv6": "2600::1"}], "ipv6Address": "fd00::2"}
     assert (vm(networkInterfaces=[v6]).external, vm(networkInterfaces=[v6]).internal) == ("2600::1", "fd00::2")
     assert (vm().external, vm().internal) == ("", "")
-
-
-def test_preempted_and_limited_vms_are_told_apart() -> None:
-    limited = vm(status="TERMINATED", scheduling={"maxRunDuration": {"seconds": "60"}})
-    assert gone("trainer", limited, preempted=True).code == "instance_preempted"
-    stopped = gone("trainer", limited, preempted=False)
-    assert stopped.code == "instance_stopped"
-    assert "Google stops it after 60 s" in stopped.message
-    assert not stopped.retryable
-    scheduling = {"maxRunDuration": {"seconds": "60"}, "instanceTerminationAction": "DELETE"}
-    deleted = gone("trainer", vm(status="STOPPING", scheduling=scheduling), preempted=False)
-    assert "Google deletes it after 60 s" in deleted.message
 
 
 def test_age_in_words() -> None:

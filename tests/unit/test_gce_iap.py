@@ -363,7 +363,7 @@ def test_what_ends_a_session(end: Ended, may_resume: bool) -> None:
 @given(st.integers(0, 5000))
 def test_every_code_has_an_error_with_a_cure(code: int) -> None:
     for end in (Ended(code=code, reason="\x1b[31mred"), Ended(status=code)):
-        error = iap_failures.explained(end, TARGET)
+        error = iap_failures.explained(end, TARGET, "Log in again.")
         assert error.hint
         assert error.code != "error"
         assert "\x1b" not in error.message
@@ -377,7 +377,7 @@ def test_pauses_grow_and_are_bounded(attempt: int, chance: float) -> None:
 
 
 def test_commands_quote_names() -> None:
-    hint = iap_failures.explained(Ended(code=4003), Target("p; reboot", "z", "i", 22)).hint
+    hint = iap_failures.explained(Ended(code=4003), Target("p; reboot", "z", "i", 22), "").hint
     assert "'--project=p; reboot'" in hint
 
 

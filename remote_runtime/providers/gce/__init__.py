@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import time
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from remote_runtime import startup_script
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import InstanceError, UsageError
-from remote_runtime.events import EventSink, StepProgress, log_event
+from remote_runtime.events import EventSink, Notice, StepProgress, log_event
 from remote_runtime.model import Endpoint, Instance, InstanceSpec
 from remote_runtime.providers.gce import creating, credentials, finding, gcloud, login, metadata, spec
 from remote_runtime.providers.gce.access import Access
@@ -25,6 +26,7 @@ from remote_runtime.providers.gce.operations import bring_up, change, everything
 from remote_runtime.providers.gce.options import GceOptions
 from remote_runtime.providers.gce.spec import GceSpec
 from remote_runtime.providers.gce.ways import Means
+from remote_runtime.providers.gce.zones import UnknownZone
 from remote_runtime.settings import Settings
 
 __all__ = ["GceOptions", "GceProvider", "GceSpec"]
@@ -71,6 +73,7 @@ class GceProvider:
 
     def find(self, name: str, deadline: Deadline | None = None, on_event: EventSink = log_event) -> Instance | None:
         """The machine as it is now, or None.  From then on it alone is what this provider means by its name."""
+        self._on_event, self._step = on_event, "instance"
         with self._open() as cloud:
             vm, _ = self._look(name, cloud, deadline or Deadline(FIND_SECONDS))
             self._meant = vm or self._meant
@@ -121,6 +124,7 @@ class GceProvider:
         with self._open() as cloud:
             vm = self._existing(name, cloud, deadline)
             vm = bring_up(cloud, vm, deadline, self._say, until_up=self._options.retry_until_up)
+        self._memory.note_end(vm)
         return self._as_instance(vm, on_event)
 
     def stop(self, name: str, deadline: Deadline) -> None:
@@ -129,6 +133,7 @@ class GceProvider:
             vm = self._existing(name, cloud, deadline)
             if vm.status not in ("TERMINATED", "STOPPED"):
                 change(cloud, vm, "stop", deadline)
+        self._memory.note_end(vm, over=True)
 
     def change(self, verb: str, name: str, deadline: Deadline) -> Instance:
         """Suspend, resume or reset it."""
@@ -137,7 +142,9 @@ class GceProvider:
             wanted = {"suspend": "SUSPENDED", "resume": "RUNNING", "reset": ""}[verb]
             if vm.status != wanted:
                 change(cloud, vm, verb, deadline)
-            return self._as_instance(fetch(cloud, vm.zone, name, deadline) or vm, log_event)
+            vm = fetch(cloud, vm.zone, name, deadline) or vm
+        self._memory.note_end(vm)
+        return self._as_instance(vm, log_event)
 
     def delete(self, name: str, deadline: Deadline, *, keep_disks: bool = False) -> None:
         """Delete it with its disks; with ``keep_disks`` all of them stay, and go on to cost."""
@@ -171,7 +178,8 @@ class GceProvider:
 
     @cached_property
     def _identity(self) -> credentials.Identity:
-        return credentials.load(self._properties)
+        named = bool(self._options.project or self._properties.project)
+        return credentials.load(self._properties, with_project=not named)
 
     @cached_property
     def project(self) -> str:
@@ -222,10 +230,15 @@ class GceProvider:
         zones, ask = self._options.zones, self._options.ask
         likely = last or self._properties.zone
         if not zones and likely:
-            vm = fetch(cloud, likely, name, deadline)
-            if vm:
-                return vm, finding.Found((vm,))
-        return look(cloud, name, zones, deadline, last_zone=last, ask=ask)
+            with suppress(UnknownZone):  # of gcloud's settings, or one that is no more: it may be in any other
+                vm = fetch(cloud, likely, name, deadline)
+                if vm:
+                    return vm, finding.Found((vm,))
+        vm, found = look(cloud, name, zones, deadline, last_zone=last, ask=ask)
+        doubt = finding.not_sure(vm, found) if vm else ""
+        if doubt:
+            self._on_event(Notice("zones_unreachable", doubt, "warning"))
+        return vm, found
 
     def _existing(self, name: str, cloud: Cloud, deadline: Deadline) -> Vm:
         vm, _ = self._look(name, cloud, deadline)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from remote_runtime import startup_script
@@ -22,7 +23,7 @@ from remote_runtime.errors import (
 )
 from remote_runtime.events import EventSink, Notice, StepProgress, step
 from remote_runtime.model import Endpoint
-from remote_runtime.providers.gce import finding, login, patience, reach, vouching, ways
+from remote_runtime.providers.gce import ending, login, patience, reach, vouching, ways
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.finding import Vm
 from remote_runtime.providers.gce.memory import Known
@@ -72,6 +73,8 @@ class Access:
         self._facts: Facts = "doubted" if known is None or vm is not None else "remembered"
         self._settled = False  # whether a login went well
         self._complained = self._prepared = self._told_end = False
+        self._told_limit = ""
+        self._unvouched = "", 0.0  # the id of the VM that showed a key that nothing vouched for, and when it did
         self._sold_out: InstanceError | None = None  # why it could not be started again the last time
         self._asked_at = self._key_added_at = self._first_failure = -float("inf")
         self._failures = 0
@@ -85,8 +88,8 @@ class Access:
             known = self._news(known, deadline)
         elif self._sold_out:
             raise self._sold_out  # it does not run, so that nobody would answer
-        hasty = self._facts == "remembered"
-        return ways.endpoint(self._name, known, self._means, deadline, hasty=hasty)
+        hasty, asked_again = self._facts == "remembered", self._unvouched[0] == known.id
+        return ways.endpoint(self._name, known, self._means, deadline, hasty=hasty, may_ask=asked_again)
 
     def _news(self, known: Known | None, deadline: Deadline) -> Known:
         """What Google says of it now; ``known`` if Google can't be asked, and it was there before."""
@@ -133,7 +136,7 @@ class Access:
             key_until=min(admitted.until, time.time() + 10 * login.KEY_SECONDS),
             host_keys=pins,
             source=source,
-            stops_at=(vm.started or time.time()) + vm.run_limit if vm.run_limit else 0.0,
+            stops_at=vm.ends,
             jump=self._jump if route == "internal" else "",
             at_end=vm.at_end,
         )
@@ -154,22 +157,24 @@ class Access:
             vm = fetch(cloud, known.zone, self._name, deadline) if known else None
             find = self._means.find_made if self._settled else self._means.find
             vm = vm or find(cloud, deadline)
-        if self._settled and finding.next_step(vm) != "use":
-            self._hear_of_its_end(finding.gone(self._name, vm, preempted=was_preempted(cloud, vm, deadline)))
-        vm = bring_up(cloud, vm, deadline, self._say, until_up=self._means.options.retry_until_up)
+        check = partial(self._hear_of_its_end, cloud, deadline) if self._settled else None
+        vm = bring_up(cloud, vm, deadline, self._say, until_up=self._means.options.retry_until_up, check=check)
         while reach.choose_route(vm, self._reach()) is None:  # its address has yet to be allocated
             deadline.check(f"waiting for the external address of {vm.name}")
             rest(1.0, deadline)
             vm = fetch(cloud, vm.zone, vm.name, deadline) or vm
         return vm
 
-    def _hear_of_its_end(self, error: InstanceError) -> None:
-        """It stopped while it was connected: raise that, unless it may be started again."""
-        if not self._means.options.restart:
+    def _hear_of_its_end(self, cloud: Cloud, deadline: Deadline, vm: Vm) -> None:
+        """If it stopped while it was connected, raise that, unless it may be started again."""
+        if self._told_end or not ending.has_ended(vm):
+            return
+        preempted, now = was_preempted(cloud, vm, deadline), time.time()
+        error = ending.gone(self._name, vm, preempted=preempted, now=now)
+        if not self._means.options.restart or ending.is_being_deleted(vm, preempted=preempted, now=now):
             raise error
-        if not self._told_end:
-            self._told_end = True
-            self._on_event(Notice(error.code, f"{error.message}: starting it again", "warning"))
+        self._told_end = True
+        self._on_event(Notice(error.code, f"{error.message}: starting it again", "warning"))
 
     def _reach(self) -> Reach:
         """The way that was asked for, else the one by which it was reached the last time."""
@@ -201,7 +206,20 @@ class Access:
             return self._known.host_keys, self._known.source
         if self._means.options.host_key:
             return (), ""
-        return vouching.host_keys(cloud, vm, deadline, self._tell)
+        shown_by, shown_at = self._unvouched
+        return vouching.host_keys(cloud, vm, deadline, self._tell, shown_at=shown_at if shown_by == vm.id else None)
+
+    def _looks_again(self, error: RemoteRuntimeError) -> bool:
+        """Whether Google is asked once more for the host keys, before a person is, or the login fails.
+
+        A machine in its first boot may have published them since it was looked at, or be about to.
+        """
+        known = self._known
+        if error.code != "host_key_unknown" or known is None or self._unvouched[0] == known.id:
+            return False
+        self._unvouched = known.id, time.monotonic()
+        self._facts, self._asked_at = "doubted", -float("inf")  # it is asked now, however lately it was asked
+        return True
 
     # -- how it went --------------------------------------------------------------------------------------------------
 
@@ -212,13 +230,14 @@ class Access:
         error as the person should see it.
         """
         if error is None:
-            if not self._settled:
-                self._tell_limit()
+            self._tell_limit()
             self._settled, self._facts, self._failures, self._told_end = True, "remembered", 0, False
             self._asked_at = -float("inf")  # the next outage is another one
             return
         if error.on_the_way and isinstance(error, (HostKeyError, AuthenticationFailed)):
             raise error
+        if self._looks_again(error):
+            return
         if self._facts == "remembered":
             self._facts = "doubted"
             if not self._settled or isinstance(error, (HostKeyError, AuthenticationFailed)):
@@ -298,12 +317,12 @@ class Access:
         return NetworkError(message, hint=hint, code=code, retryable=True)
 
     def _tell_limit(self) -> None:
-        """When the cloud stops or deletes the machine, if it does."""
+        """When the cloud stops or deletes the machine, if it does, and that has not been said."""
         known = self._known
-        if known and known.stops_at:
-            at = time.strftime("%Y-%m-%d %H:%M", time.localtime(known.stops_at))
-            what = f"deletes {self._name}, with its disks," if known.at_end == "delete" else f"stops {self._name}"
-            self._on_event(Notice("run_limit", f"Google {what} at {at}, as was asked when it was made"))
+        text = ending.limit(self._name, known.stops_at, known.at_end, time.time()) if known else ""
+        if text and text != self._told_limit:
+            self._told_limit = text
+            self._on_event(Notice("run_limit", text))
 
     def _say(self, text: str) -> None:
         self._on_event(StepProgress("instance", text))

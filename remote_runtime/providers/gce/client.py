@@ -30,9 +30,12 @@ PAUSES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Seconds between the attempts at one call that fails for a moment."""
 
 CLIENTS = {
+    "accelerator_types": "AcceleratorTypesClient",
+    "disk_types": "DiskTypesClient",
     "firewalls": "FirewallsClient",
     "images": "ImagesClient",
     "instances": "InstancesClient",
+    "machine_types": "MachineTypesClient",
     "projects": "ProjectsClient",
     "zone_operations": "ZoneOperationsClient",
     "zones": "ZonesClient",
@@ -73,7 +76,7 @@ class Cloud:
         self.project = project
         self.account = identity.account or properties.account
         self._identity = identity
-        self._login = identity.login
+        self.login = identity.login
         self._endpoint = endpoints.compute_endpoint(properties.compute_url)
         self._oslogin = endpoints.oslogin_endpoint(properties.oslogin_url)
         self._clients: dict[str, Any] = {}
@@ -217,7 +220,7 @@ class Cloud:
                 if deadline.expired:
                     raise timed_out(task.doing, deadline.seconds) from refused
                 if pause is None or not refused.fault.transient:
-                    task = replace(task, login=self._login)
+                    task = replace(task, login=self.login)
                     raise failures.explained(refused.fault, task) from refused.__cause__
             deadline.sooner(pause).wait(threading.Event())
         raise AssertionError("unreachable: the last attempt returns or raises")

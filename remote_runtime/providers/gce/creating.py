@@ -17,11 +17,13 @@ from remote_runtime.providers.gce.failures import CloudError
 from remote_runtime.providers.gce.finding import Vm
 from remote_runtime.providers.gce.operations import Say, fetch, rest
 from remote_runtime.providers.gce.spec import GceSpec
+from remote_runtime.providers.gce.zones import NotInZone, UnknownZone, nowhere, why_refused
 
 REQUEST_KEY = "remote-runtime-request"
 """The metadata entry that tells which attempt of ours made a VM."""
 
 SWEEP_SECONDS = 20.0
+"""What is spent at most on finding and deleting a VM that an attempt left, or may be about to leave."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def find_image(cloud: Cloud, wanted: GceSpec, deadline: Deadline) -> str:
         return images.path(found, image.project)
     listed = [
         one
-        for page in cloud.pages("images", "list", deadline, project=image.project)
+        for page in cloud.pages(
+            "images", "list", deadline, project=image.project, filter=images.GPU_FILTER, max_results=500
+        )
         for one in page.get("items") or []
     ]
     newest = images.newest_for_gpus(listed)
@@ -114,6 +118,7 @@ def create(
     ``until_up``: begin anew while all zones are sold out.
     Raises :class:`CloudError`; ``stock_out`` if no zone has one left.
     """
+    zones = list(zones)
     while True:
         problems: dict[str, CloudError] = {}
         for zone in zones:
@@ -121,70 +126,133 @@ def create(
                 continue
             try:
                 say(f"Creating {order.wanted.name} in {zone}")
-                return _attempt(cloud, order, zone, deadline, on_event=on_event, adopt=adopt)
+                return _attempt(cloud, order, zone, deadline, say=say, on_event=on_event, adopt=adopt)
             except CloudError as error:
-                if not (_elsewhere(error) and len(zones) > 1) and not (error.fault.sold_out and until_up):
+                if not (_elsewhere(error, problems) and len(zones) > 1) and not (error.fault.sold_out and until_up):
                     raise
                 problems[zone] = error
                 say(f"{zone}: {error.message}")
         sold_out = any(error.fault.sold_out for error in problems.values())
         if not (until_up and sold_out):
             raise _nowhere(order.wanted.name, problems)
+        zones = [zone for zone in zones if not isinstance(problems.get(zone), NotInZone)]
         say("Every zone is sold out: trying again")
         rest(operations.AGAIN_SECONDS, deadline)
         deadline.check(f"looking for a zone that has a machine for {order.wanted.name}")
 
 
-def _attempt(cloud: Cloud, order: Order, zone: str, deadline: Deadline, *, on_event: EventSink, adopt: bool) -> Vm:
-    request_id = str(uuid.uuid4())
-    name = order.wanted.name
+@dataclass(frozen=True)
+class _Attempt:
+    """One request for a VM."""
+
+    cloud: Cloud
+    zone: str
+    name: str
+    request_id: str
+
+    def fetch(self, deadline: Deadline) -> Vm | None:
+        """The VM of that name, whoever made it."""
+        return fetch(self.cloud, self.zone, self.name, deadline)
+
+    def made(self, vm: Vm) -> bool:
+        """Whether the VM is of this attempt."""
+        return vm.metadata.get(REQUEST_KEY) == self.request_id
+
+
+def _attempt(
+    cloud: Cloud, order: Order, zone: str, deadline: Deadline, *, say: Say, on_event: EventSink, adopt: bool
+) -> Vm:
+    attempt = _Attempt(cloud, zone, order.wanted.name, str(uuid.uuid4()))
+    name, request_id = attempt.name, attempt.request_id
     body = order.body(cloud.project, zone, request_id)
+    deadline.check(f"making {name}")  # what was never asked for needs no search
     try:
         operation = cloud.call("instances", "insert", deadline, zone=zone, body=body, request_id=request_id)
         cloud.finish(operation, deadline)
-        vm = fetch(cloud, zone, name, deadline)
+        vm = attempt.fetch(deadline)
         if vm is None:
             raise InstanceError(
                 f"The VM {name} vanished as soon as it was made", hint="Try again, or in another zone.", retryable=True
             )
         return vm
     except CloudError as error:
-        winner = fetch(cloud, zone, name, deadline) if error.fault.status == 409 else None
-        if winner and (_is_ours(winner, request_id) or adopt):
+        winner = attempt.fetch(deadline) if error.fault.status == 409 else None
+        if winner and (attempt.made(winner) or adopt):
             return winner
         if winner:
             raise finding.taken(winner) from error
-        _sweep(cloud, zone, name, request_id, on_event)
+        _sweep(attempt, say, on_event, settled=_settles(error))
+        reason = why_refused(cloud, zone, body, error, deadline)
+        if reason:
+            raise reason from error
         raise
     except BaseException:  # the deadline, or Ctrl-C: what is being made must not go on to cost
-        _sweep(cloud, zone, name, request_id, on_event)
+        _sweep(attempt, say, on_event, settled=False)
         raise
 
 
-def _sweep(cloud: Cloud, zone: str, name: str, request_id: str, on_event: EventSink) -> None:
-    """Delete what this attempt left, or name it if that fails."""
+def _sweep(attempt: _Attempt, say: Say, on_event: EventSink, *, settled: bool) -> None:
+    """Delete what this attempt left, or name it if that fails.
+
+    Unless it is ``settled`` what becomes of the request, its VM may still be to come, and is waited for.
+    """
     deadline = Deadline(SWEEP_SECONDS)
+    cloud, zone, name = attempt.cloud, attempt.zone, attempt.name
+    command = f"gcloud compute instances delete {name} --zone={zone} --project={cloud.project}"
+    may_be_left = f"A VM {name} may be left in {zone}: {{}}. If it is there: {command}"
     try:
-        left = fetch(cloud, zone, name, deadline)
-        if left is None or not _is_ours(left, request_id):
+        if not _leaves_one(attempt, say, deadline, settled=settled):
             return
         cloud.call("instances", "delete", deadline, zone=zone, instance=name)
         on_event(Notice("create_abandoned", f"The VM {name} in {zone}, which a failed attempt left, is being deleted"))
+    except UnknownZone:
+        return  # where nothing can be
     except RemoteRuntimeError as error:
-        command = f"gcloud compute instances delete {name} --zone={zone} --project={cloud.project}"
-        text = (
-            f"A VM {name} may be left in {zone}: it could not be deleted ({error.message}). If it is there: {command}"
-        )
+        text = may_be_left.format(f"it could not be found or deleted ({error.message})")
         on_event(Notice("create_abandoned", text, "warning"))
+    except BaseException:  # Ctrl-C once more
+        on_event(Notice("create_abandoned", may_be_left.format("looking for it was cut short"), "warning"))
+        raise
 
 
-def _is_ours(vm: Vm, request_id: str) -> bool:
-    return vm.metadata.get(REQUEST_KEY) == request_id
+def _leaves_one(attempt: _Attempt, say: Say, deadline: Deadline, *, settled: bool) -> bool:
+    """Whether there is a VM of this attempt; :class:`TimedOut` if that can't be known."""
+    looks = 0
+    while True:
+        over = settled or _is_over(attempt, deadline)
+        vm = attempt.fetch(deadline)
+        if vm or over:
+            return vm is not None and attempt.made(vm)
+        if not looks:
+            say(f"Waiting for what becomes of {attempt.name}, to leave nothing behind")
+        rest(operations.POLL_SECONDS[min(looks, len(operations.POLL_SECONDS) - 1)], deadline)
+        deadline.check("waiting for what becomes of it")
+        looks += 1
 
 
-def _elsewhere(error: CloudError) -> bool:
-    """Whether another zone may do what this one refuses."""
-    return error.fault.sold_out or error.code == "quota_exceeded" or error.fault.status == 404
+def _is_over(attempt: _Attempt, deadline: Deadline) -> bool:
+    """Whether Google has done, or given up, what was asked for; False too if it does not know of it, or does not tell.
+
+    The operation is looked for among the newest, since its name came with an answer that may have got lost.
+    """
+    with suppress(CloudError):
+        where: dict[str, Any] = {"zone": attempt.zone, "order_by": "creationTimestamp desc", "max_results": 100}
+        newest = attempt.cloud.call("zone_operations", "list", deadline, **where).get("items") or []
+        return any(op.get("clientOperationId") == attempt.request_id and op.get("status") == "DONE" for op in newest)
+    return False
+
+
+def _settles(error: CloudError) -> bool:
+    """Whether nothing comes of a request that ended so; without an answer, or with a failure's, it may go on."""
+    return error.fault.operation or 400 <= error.fault.status < 500
+
+
+def _elsewhere(error: CloudError, problems: dict[str, CloudError]) -> bool:
+    """Whether another zone may do what this one refuses; ``problems`` are those of the zones before it."""
+    fault = error.fault
+    if error.code == "bad_request":  # a request that is good in another zone is bad because of this one
+        return any(earlier.fault.operation for earlier in problems.values())
+    return fault.sold_out or error.code == "quota_exceeded" or isinstance(error, NotInZone) or fault.status == 404
 
 
 def _hopeless(zone: str, problems: dict[str, CloudError]) -> bool:
@@ -194,20 +262,28 @@ def _hopeless(zone: str, problems: dict[str, CloudError]) -> bool:
 
 
 def _nowhere(name: str, problems: dict[str, CloudError]) -> CloudError:
-    last = next((e for e in problems.values() if e.code == "quota_exceeded"), list(problems.values())[-1])
+    """The error when no zone gave one: that which says most of what may help."""
     sold_out = [zone for zone, error in problems.items() if error.fault.sold_out]
     if len(problems) == 1 or not sold_out:
-        return last
+        return _most_telling(list(problems.values()))
     others = "".join(f"; {zone}: {error.message}" for zone, error in problems.items() if zone not in sold_out)
-    with suppress(StopIteration):
-        last = next(error for error in problems.values() if error.fault.sold_out)
+    first = problems[sold_out[0]]
     return CloudError(
         f"No zone has a machine left for {name}: {', '.join(sold_out)}{others}",
-        hint=last.hint,
+        hint=first.hint,
         code="stock_out",
         retryable=True,
-        fault=last.fault,
+        fault=first.fault,
     )
+
+
+def _most_telling(errors: list[CloudError]) -> CloudError:
+    quota = [error for error in errors if error.code == "quota_exceeded"]
+    lacking = [error for error in errors if isinstance(error, NotInZone)]
+    if len(lacking) == len(errors):
+        first = lacking[0]
+        return CloudError(nowhere(lacking), hint=first.hint, code=first.code, fault=first.fault)
+    return quota[0] if quota else [error for error in errors if error not in lacking][-1]
 
 
 def _no_image(message: str) -> InstanceError:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from remote_runtime.errors import InstanceError
-from remote_runtime.providers.gce.failures import LOGIN
+from remote_runtime.providers.gce.failures import LOG_IN_AGAIN, LOGIN
 from remote_runtime.providers.gce.gcloud import Properties
 from remote_runtime.text import printable
 
 UNKNOWN_MINUTES = 10
 NO_VM = "If it is not a VM of Google's: user@host, --provider ssh ALIAS, or --sandbox."
+OF_MACHINE = f"Give this machine a service account with the access scope cloud-platform, or log in: {LOGIN}"
+SENDS_NONE = (
+    "gcloud is set to send none: gcloud config unset auth/disable_credentials (or CLOUDSDK_AUTH_DISABLE_CREDENTIALS)."
+)
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 
 
@@ -23,47 +29,36 @@ SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
 class Identity:
     """Credentials of google.auth, with the project and the account that they name; empty if they name none.
 
-    ``login`` is the command that renews them.
+    ``login`` says how they are renewed.
     """
 
     credentials: Any = field(repr=False)
     project: str = ""
     account: str = ""
-    login: str = LOGIN
+    login: str = LOG_IN_AGAIN
 
 
-def load(properties: Properties) -> Identity:
+def load(properties: Properties, *, with_project: bool) -> Identity:
     """The credentials: none, or an access token from a file, if gcloud is set so; else the application default ones.
 
-    Raises :class:`InstanceError` with code ``credentials_missing`` or ``credentials_unreadable``.
+    ``with_project``: their project is wanted too, since nothing else names one; gcloud may be asked for it, which takes
+    most of a second.  Raises :class:`InstanceError` with code ``credentials_missing`` or ``credentials_unreadable``.
     """
     if properties.no_credentials:
         from google.auth.credentials import AnonymousCredentials
 
-        return Identity(AnonymousCredentials())
+        return Identity(AnonymousCredentials(), login=SENDS_NONE)
     if properties.token_file:
         path = Path(properties.token_file)
-        return Identity(_token_from(path), account=properties.account, login=_writes_token(path))
-    import google.auth
-    import google.auth.exceptions
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a missing quota project, which compute does not need
-            found, project = google.auth.default(scopes=SCOPES)
-    except google.auth.exceptions.DefaultCredentialsError as error:
-        raise InstanceError(
-            "There are no credentials for Google Cloud on this computer",
-            hint=f"Log in: {LOGIN}\nOr name a key file in GOOGLE_APPLICATION_CREDENTIALS.\n{NO_VM}",
-            code="credentials_missing",
-        ) from error
-    except (google.auth.exceptions.GoogleAuthError, ValueError, OSError) as error:
-        raise InstanceError(
-            f"The credentials for Google Cloud can't be read: {printable(str(error))}",
-            hint=f"Log in anew: {LOGIN}",
-            code="credentials_unreadable",
-        ) from error
-    return Identity(_plain(found), project or "", _account(found) or properties.account)
+        return Identity(_token_from(path), account=properties.account, login=f"Log in again: {_writes_token(path)}")
+    file = properties.key_file or _present(properties.login_file)
+    login = _renewal(properties, file)
+    if file:
+        _check(file, login)
+    found, project = _found(file, login, with_project=with_project)
+    if getattr(found, "service_account_email", "") == "default":
+        _ask_who(found)
+    return Identity(_plain(found), project or "", _account(found) or properties.account, login)
 
 
 def token(identity: Identity) -> str:
@@ -72,12 +67,95 @@ def token(identity: Identity) -> str:
     Raises what google.auth raises.
     """
     if not identity.credentials.valid:
-        import google.auth.transport.requests
-        import requests
-
-        with requests.Session() as session:
-            identity.credentials.refresh(google.auth.transport.requests.Request(session))
+        _refresh(identity.credentials)
     return str(identity.credentials.token or "")
+
+
+def _found(file: str, login: str, *, with_project: bool) -> tuple[Any, str | None]:
+    """What google.auth makes of ``file``, or finds elsewhere if that is empty."""
+    import google.auth
+    import google.auth.exceptions
+    from google.auth.credentials import with_scopes_if_required
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a missing quota project, which compute does not need
+            if with_project or not file:
+                found, project = google.auth.default(scopes=SCOPES)
+            else:
+                found, project = google.auth.load_credentials_from_file(file)
+                found = with_scopes_if_required(found, SCOPES)
+    except (google.auth.exceptions.GoogleAuthError, ValueError, OSError) as error:
+        if not file and isinstance(error, google.auth.exceptions.DefaultCredentialsError):
+            raise InstanceError(
+                "There are no credentials for Google Cloud on this computer",
+                hint=f"Log in: {LOGIN}\nOr name a key file in GOOGLE_APPLICATION_CREDENTIALS.\n{NO_VM}",
+                code="credentials_missing",
+            ) from error
+        why = error.args[0] if isinstance(error, google.auth.exceptions.GoogleAuthError) and error.args else error
+        raise _unreadable(file, str(why), login) from error
+    return found, project
+
+
+def _ask_who(machine: Any) -> None:
+    """Have the machine's own credentials fetched, which do not know before whose they are."""
+    import google.auth.exceptions
+
+    try:
+        _refresh(machine)
+    except google.auth.exceptions.GoogleAuthError as error:
+        raise InstanceError(
+            "This machine's metadata server gives no credentials for Google Cloud",
+            hint=f"{OF_MACHINE}\n{NO_VM}",
+            code="credentials_missing",
+        ) from error
+
+
+def _refresh(credentials: Any) -> None:
+    import google.auth.transport.requests
+    import requests
+
+    with requests.Session() as session:
+        credentials.refresh(google.auth.transport.requests.Request(session))
+
+
+def _present(file: str) -> str:
+    """The file if it is there; one in a directory that may not be entered is not."""
+    with suppress(OSError):
+        return file if Path(file).is_file() else ""
+    return ""
+
+
+def _renewal(properties: Properties, file: str) -> str:
+    if not file:
+        return OF_MACHINE
+    if Path(file) == Path(properties.login_file):
+        return LOG_IN_AGAIN
+    return f"GOOGLE_APPLICATION_CREDENTIALS names {file}: put good credentials there, or unset it and log in: {LOGIN}"
+
+
+def _check(file: str, login: str) -> None:
+    """Refuse a file that is not JSON: of one that it can't decode google.auth would quote all, perhaps a private key.
+
+    It is read as google.auth reads it.
+    """
+    try:
+        content = json.loads(Path(file).read_text())
+    except OSError as error:
+        raise _unreadable(file, error.strerror or "it can't be opened", login) from error
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise _unreadable(file, "that is not a JSON object", login)
+
+
+def _unreadable(file: str, why: str, login: str) -> InstanceError:
+    where = f" in {file}" if file else ""
+    return InstanceError(
+        f"The credentials for Google Cloud{where} can't be read: {printable(why)}",
+        hint=login,
+        code="credentials_unreadable",
+    )
 
 
 def _account(credentials: Any) -> str:
@@ -97,7 +175,8 @@ def _plain(source: Any) -> Any:
         source.refresh(request)
         return source.token, source.expiry or _soon()
 
-    return Credentials(None, refresh_handler=refresh, quota_project_id=getattr(source, "quota_project_id", None))
+    quota = getattr(source, "quota_project_id", None)
+    return Credentials(source.token, expiry=source.expiry, refresh_handler=refresh, quota_project_id=quota)
 
 
 def _token_from(path: Path) -> Any:

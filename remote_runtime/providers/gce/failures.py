@@ -13,6 +13,7 @@ from remote_runtime.errors import InstanceError
 from remote_runtime.text import printable
 
 LOGIN = "gcloud auth application-default login"
+LOG_IN_AGAIN = f"Log in again: {LOGIN}"
 SOLD_OUT = ("ZONE_RESOURCE_POOL_EXHAUSTED", "RESOURCE_POOL_EXHAUSTED", "STOCKOUT")
 UNTRUSTED = "certificate_untrusted"
 """The reason, of our own, in the fault when nobody vouches for the certificate of what answers in Google's place."""
@@ -64,14 +65,14 @@ class Fault:
 class Task:
     """What was being done: in words (``"finding trainer"``), the permission that it takes, and where.
 
-    ``login`` is the command that renews the credentials.
+    ``login`` says how the credentials are renewed.
     """
 
     doing: str
     permission: str
     project: str
     account: str = ""
-    login: str = LOGIN
+    login: str = LOG_IN_AGAIN
 
 
 class CloudError(InstanceError):
@@ -171,7 +172,7 @@ def _by_status(fault: Fault, task: Task) -> _Said:
         hint = "Check that this computer is online; behind a proxy set HTTPS_PROXY."
         return f"Google's API can't be reached, {task.doing}", hint, "api_unreachable", True
     if fault.status == 401:
-        return "Google does not accept the credentials", f"Log in again: {task.login}", "credentials_rejected", False
+        return "Google does not accept the credentials", task.login, "credentials_rejected", False
     if fault.status == 403:
         return _forbidden(fault, task)
     if fault.status == 404:

@@ -135,6 +135,15 @@ class Vm:
         return int(limit) if limit else None
 
     @property
+    def ends(self) -> float:
+        """When the cloud ends the run that began last, in seconds since 1970; 0.0: never, or that can't be told."""
+        if self.run_limit is None or self.started is None:
+            return 0.0
+        planned = (self.raw.get("resourceStatus") or {}).get("scheduling") or {}
+        at = moment(planned.get("terminationTimestamp")) or 0.0
+        return at if at > self.started else self.started + self.run_limit
+
+    @property
     def at_end(self) -> AtEnd:
         """What the cloud does with it when that time is over."""
         action = (self.raw.get("scheduling") or {}).get("instanceTerminationAction")
@@ -191,6 +200,13 @@ def choose(name: str, found: Found, zones: Sequence[str], *, last_zone: str = ""
     return hits[0] if hits else None
 
 
+def not_sure(vm: Vm, found: Found) -> str:
+    """What to say of a VM that was found while others of its name may be where nobody could look; empty: nothing."""
+    zones = ", ".join(found.unreachable[:8])
+    doubt = "but there may be another one of that name, since these zones could not be asked"
+    return f"{vm.name} was found in {vm.zone}, {doubt}: {zones}" if zones else ""
+
+
 def not_found(name: str, found: Found, *, project: str, zones: Sequence[str]) -> InstanceError:
     """The error for a name that no VM has; with the closest one that a VM has."""
     where = f"in {', '.join(zones)}" if zones else "in any zone"
@@ -199,8 +215,13 @@ def not_found(name: str, found: Found, *, project: str, zones: Sequence[str]) ->
     guess = f"Did you mean {close[0]}? " if close and close[0] != name else ""
     return InstanceError(
         f"There is no VM {name} {where} of the project {project}",
-        hint=f"{guess}To make it: remote-runtime connect --create --zone {zone} {name}",
+        hint=f"{guess}{to_make_it(name, zone)}",
     )
+
+
+def to_make_it(name: str, zone: str) -> str:
+    """The hint for who wants a VM of that name that is not there."""
+    return f"To make it: remote-runtime connect --create --zone {zone} {name}"
 
 
 def taken(vm: Vm) -> InstanceError:
@@ -215,17 +236,6 @@ def taken(vm: Vm) -> InstanceError:
 def next_step(vm: Vm) -> Step:
     """What has to be done to have it running."""
     return STEPS.get(vm.status, "wait")
-
-
-def gone(name: str, vm: Vm, *, preempted: bool) -> InstanceError:
-    """The error for a VM that stopped while it was connected."""
-    what = "was preempted" if preempted else f"is {vm.status.lower()}"
-    limit = f" (Google {vm.at_end}s it after {vm.run_limit} s)" if vm.run_limit and not preempted else ""
-    return InstanceError(
-        f"The VM {name} {what}{limit}",
-        hint="`remote-runtime connect` starts it again, at the same URL; with --restart that happens by itself.",
-        code="instance_preempted" if preempted else "instance_stopped",
-    )
 
 
 def is_about(vm: Vm, now: float) -> str:

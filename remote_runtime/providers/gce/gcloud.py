@@ -5,7 +5,7 @@ from __future__ import annotations
 import configparser
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROPERTIES = {
@@ -19,13 +19,16 @@ PROPERTIES = {
 }
 """Our name for each property that matters here, and gcloud's section and name of it."""
 
+LOGIN_FILE = "application_default_credentials.json"
+
 
 @dataclass(frozen=True)
 class Properties:
     """gcloud's properties; empty where it has none.
 
     ``token_file`` holds an access token.  ``no_credentials``: requests are sent without any.  The URLs are those of
-    other endpoints, with their path.
+    other endpoints, with their path.  ``key_file`` and ``login_file`` are where the application default credentials are
+    looked for: the file that the environment names, and the one that gcloud writes at a login.
     """
 
     project: str = ""
@@ -35,13 +38,16 @@ class Properties:
     no_credentials: bool = False
     compute_url: str = ""
     oslogin_url: str = ""
+    key_file: str = ""
+    login_file: str = ""
 
 
 def read_properties(environ: Mapping[str, str], home: Path) -> Properties:
     """The properties as gcloud itself would see them; a file that can't be read counts as absent, as with gcloud."""
     directory = configuration_directory(environ, home)
     name = environ.get("CLOUDSDK_ACTIVE_CONFIG_NAME") or _text(directory / "active_config").strip() or "default"
-    return properties(environ, _text(directory / "configurations" / f"config_{name}"))
+    found = properties(environ, _text(directory / "configurations" / f"config_{name}"))
+    return replace(found, login_file=str(directory / LOGIN_FILE))
 
 
 def properties(environ: Mapping[str, str], configuration: str) -> Properties:
@@ -59,7 +65,8 @@ def properties(environ: Mapping[str, str], configuration: str) -> Properties:
     values = {ours: find(*theirs) for ours, theirs in PROPERTIES.items()}
     no_credentials = values.pop("no_credentials").lower() in ("1", "true", "on", "yes", "y")
     values["project"] = values["project"] or environ.get("GOOGLE_CLOUD_PROJECT", "")
-    return Properties(no_credentials=no_credentials, **values)
+    key_file = environ.get("GOOGLE_APPLICATION_CREDENTIALS", "")
+    return Properties(no_credentials=no_credentials, key_file=key_file, **values)
 
 
 def configuration_directory(environ: Mapping[str, str], home: Path) -> Path:

@@ -45,8 +45,11 @@ def sshable_since(answer: Mapping[str, Any]) -> float | None:
 
 
 def preparation_step(answer: Mapping[str, Any]) -> str:
-    """At which step our startup script is, in the answer for ``remote-runtime/``; empty if it has said nothing."""
-    return _attribute(answer, NAMESPACE, "step")
+    """At which step our startup script is, in the answer for ``remote-runtime/``; empty unless it is at work.
+
+    Attributes outlive a boot: until the script begins, which says so first of all, they tell how the last run ended.
+    """
+    return _attribute(answer, NAMESPACE, "step") if _attribute(answer, NAMESPACE, "state") == "running" else ""
 
 
 def last_line(answer: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from remote_runtime._threads import Deadline, ThreadGroup
 from remote_runtime.providers.gce import iap_failures as failures
 from remote_runtime.providers.gce import iap_protocol as protocol
+from remote_runtime.providers.gce.failures import LOG_IN_AGAIN
 from remote_runtime.providers.gce.iap_failures import Ended
 from remote_runtime.providers.gce.iap_protocol import Malformed, Target
 from remote_runtime.providers.gce.iap_pump import Pump
@@ -30,10 +31,11 @@ def dial(
     deadline: Deadline,
     interface: str = "nic0",
     endpoint: str = "",
+    login: str = LOG_IN_AGAIN,
 ) -> Tunnel:
     """A socket that is joined to ``port`` of a VM; whoever has it closes it, which ends the thread behind it.
 
-    ``endpoint`` is the relay's URL, empty for Google's.
+    ``endpoint`` is the relay's URL, empty for Google's.  ``login`` says how the credentials are renewed.
 
     ``token`` gives an access token that is good now; when the relay wants another one it is asked again, in that
     thread.  A half-close is not passed on, as the protocol has none: what was written goes out, and reading goes on.
@@ -51,7 +53,7 @@ def dial(
     except BaseException as error:
         pump.close()
         if isinstance(error, Ended):
-            raise failures.explained(error, target) from error
+            raise failures.explained(error, target, login) from error
         if isinstance(error, Malformed):
             raise failures.malformed(target, str(error)) from error
         raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from remote_runtime.errors import InstanceError, NetworkError, RemoteRuntimeError
-from remote_runtime.providers.gce.failures import LOGIN, TRUST_HINT, UNTRUSTED
+from remote_runtime.providers.gce.failures import TRUST_HINT, UNTRUSTED
 from remote_runtime.providers.gce.iap_protocol import Target
 from remote_runtime.providers.gce.reach import IAP_RANGE
 from remote_runtime.text import printable
@@ -56,13 +56,14 @@ def pause(attempt: int, chance: float) -> float:
     return longest * (0.5 + chance / 2)
 
 
-def explained(end: Ended, target: Target) -> RemoteRuntimeError:
-    """The error for a WebSocket that could not be opened, or ended before the relay agreed."""
+def explained(end: Ended, target: Target, login: str) -> RemoteRuntimeError:
+    """The error for a WebSocket that could not be opened, or ended before the relay agreed.
+
+    ``login`` says how credentials are renewed.
+    """
     name = target.instance
     if end.wants_token:
-        return InstanceError(
-            "IAP does not accept the credentials", hint=f"Log in again: {LOGIN}", code="credentials_rejected"
-        )
+        return InstanceError("IAP does not accept the credentials", hint=login, code="credentials_rejected")
     if end.status == 403 or end.code == NOT_AUTHORIZED:
         return _not_authorized(target)
     if end.code == BACKEND_FAILED:

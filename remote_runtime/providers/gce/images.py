@@ -27,6 +27,10 @@ PROJECTS = {
 _GPU_FAMILY = re.compile(r"common-cu(?P<cuda>[0-9]+)-ubuntu-(?P<ubuntu>[0-9]+)-nvidia-(?P<driver>[0-9]+)")
 
 
+GPU_FILTER = 'family eq "common-cu[0-9]+-ubuntu-[0-9]+-nvidia-[0-9]+"'
+"""The same for the API, which would otherwise list years of images; an expression of this kind can ask nothing else."""
+
+
 @dataclass(frozen=True)
 class Wanted:
     """How to find the image: its own name, a ``family`` (``""``: the newest one for GPUs), and the project of it."""

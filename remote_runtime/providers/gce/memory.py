@@ -14,7 +14,7 @@ from typing import Any, cast
 from urllib.parse import quote
 
 from remote_runtime.errors import StateError
-from remote_runtime.providers.gce.finding import AtEnd
+from remote_runtime.providers.gce.finding import AtEnd, Vm
 from remote_runtime.providers.gce.reach import Route
 from remote_runtime.store import write_private
 
@@ -24,8 +24,8 @@ class Known:
     """A VM as it was at the last login.
 
     ``host_keys`` are pinned for this numeric ``id``, vouched for by ``source``; empty: nothing vouched for them.
-    ``key_until``: when our key on it expires; ``stops_at``: when the cloud stops it (0: never), or deletes it if
-    ``at_end`` says so.  Seconds since 1970.
+    ``key_until``: when our key on it expires; ``stops_at``: when the cloud stops it, or deletes it if ``at_end`` says
+    so (0: never, or that is unknown).  Seconds since 1970.
     ``jump``: the jump host by way of which its internal address is reached, as it was named; empty: none.
     """
 
@@ -70,6 +70,13 @@ class Memory:
     def save(self, name: str, known: Known) -> None:
         """Remember this in place of what was known."""
         write_private(self._path(name), json.dumps(dataclasses.asdict(known), indent=1).encode())
+
+    def note_end(self, vm: Vm, *, over: bool = False) -> None:
+        """Remember when the cloud ends this VM, if it is the one that is known; ``over``: it does not run any more."""
+        known = self.load(vm.name)
+        ends = 0.0 if over or vm.status != "RUNNING" else vm.ends
+        if known and known.id == vm.id and (known.stops_at, known.at_end) != (ends, vm.at_end):
+            self.save(vm.name, dataclasses.replace(known, stops_at=ends, at_end=vm.at_end))
 
     def forget(self, name: str) -> None:
         """Forget the VM of that name, if it is known."""

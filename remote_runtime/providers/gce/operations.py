@@ -8,12 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import InstanceError
 from remote_runtime.model import Question
-from remote_runtime.providers.gce import failures, finding
+from remote_runtime.providers.gce import ending, failures, finding
 from remote_runtime.providers.gce.client import Cloud
 from remote_runtime.providers.gce.failures import CloudError
 from remote_runtime.providers.gce.finding import Found, Vm
+from remote_runtime.providers.gce.zones import no_zone
 
 POLL_SECONDS = (0.5, 1.0, 1.0, 2.0)
 """Pauses between looks at a VM that is changing its state; the last one goes on."""
@@ -22,15 +22,22 @@ AGAIN_SECONDS = 15.0
 """Between two attempts to get a machine while there is none left."""
 
 Say = Callable[[str], None]
+Check = Callable[[Vm], None]
 
 
 def fetch(cloud: Cloud, zone: str, name: str, deadline: Deadline) -> Vm | None:
-    """The VM in this zone, or None."""
+    """The VM in this zone, or None.
+
+    Raises :class:`UnknownZone` if that is none.
+    """
     try:
         return Vm(cloud.project, cloud.call("instances", "get", deadline, zone=zone, instance=name))
     except CloudError as error:
         if error.fault.status == 404:
             return None
+        unknown = no_zone(cloud, zone, error, deadline)
+        if unknown:
+            raise unknown from error
         raise
 
 
@@ -66,10 +73,13 @@ def everything(cloud: Cloud, deadline: Deadline, *, name: str = "") -> Found:
         raise _no_project(cloud, error) from error
 
 
-def bring_up(cloud: Cloud, vm: Vm, deadline: Deadline, say: Say, *, until_up: bool = False) -> Vm:
+def bring_up(
+    cloud: Cloud, vm: Vm, deadline: Deadline, say: Say, *, until_up: bool = False, check: Check | None = None
+) -> Vm:
     """Have it running, whatever its state is; ``say`` hears what is being done about it.
 
-    ``until_up``: while its zone has no such machine left, try again until the deadline.
+    ``until_up``: while its zone has no such machine left, try again until the deadline.  ``check`` gets the VM each
+    time it is seen not to run, and raises if nothing is to be done about that.
     Raises :class:`InstanceError` if it vanishes, :class:`CloudError` if it can't be started.
     """
     last = ""
@@ -78,6 +88,8 @@ def bring_up(cloud: Cloud, vm: Vm, deadline: Deadline, say: Say, *, until_up: bo
         step = finding.next_step(vm)
         if step == "use":
             return vm
+        if check:
+            check(vm)
         if vm.status != last:
             say(_words(vm, step))
             last = vm.status
@@ -96,7 +108,7 @@ def bring_up(cloud: Cloud, vm: Vm, deadline: Deadline, say: Say, *, until_up: bo
                 deadline.check(f"waiting until {vm.zone} has a machine for {vm.name}")
         fresh = fetch(cloud, vm.zone, vm.name, deadline)
         if fresh is None:
-            raise InstanceError(f"The VM {vm.name} in {vm.zone} is gone", hint="Somebody deleted it just now.")
+            raise ending.vanished(vm)
         vm = fresh
 
 

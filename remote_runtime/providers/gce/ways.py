@@ -48,32 +48,34 @@ class Means:
     iap_endpoint: str
 
 
-def endpoint(name: str, known: Known, means: Means, deadline: Deadline, *, hasty: bool) -> Endpoint:
+def endpoint(name: str, known: Known, means: Means, deadline: Deadline, *, hasty: bool, may_ask: bool) -> Endpoint:
     """How to log in to the VM called ``name``; ``hasty``: its address may have changed, so little time is given to it.
+
+    ``may_ask``: a person may be asked about a host key, since Google was, after the VM had shown it.
 
     Raises what looking up a jump host raises: :class:`UsageError`, and ``TimedOut``.
     """
     return Endpoint(
         host=known.address,
         user=known.user,
-        trust=_trust(known, means),
+        trust=_trust(known, means, may_ask=may_ask),
         identities=(Identity(Path(known.key)),),
         only_identities=True,
         via=_via(name, known, means, deadline, hasty=hasty),
     )
 
 
-def _trust(known: Known, means: Means) -> HostKeyTrust:
+def _trust(known: Known, means: Means, *, may_ask: bool) -> HostKeyTrust:
     """By Google's word; else by the fingerprint that was named, or by what a person accepted before.
 
     Behind an internal address there may be another network's machine, so that a person is not even asked whether a
-    key that nobody vouches for is the right one.
+    key that nobody vouches for is the right one; nor, unless ``may_ask``, at any other.
     """
     accepted = KnownHosts(
         name=f"compute.{known.id}",
         files=(),
         accepted=means.memory.accepted_host_keys,
-        strict="yes" if known.route == "internal" else "ask",
+        strict="ask" if may_ask and known.route != "internal" else "yes",
         alias=True,
     )
     if means.options.host_key:
@@ -103,6 +105,8 @@ def _dial_iap(means: Means, known: Known, name: str, deadline: Deadline) -> sock
         with means.open() as cloud:
             return cloud.token()
 
+    with means.open() as cloud:
+        login = cloud.login
     return dial(
         project=known.project,
         zone=known.zone,
@@ -111,4 +115,5 @@ def _dial_iap(means: Means, known: Known, name: str, deadline: Deadline) -> sock
         token=token,
         deadline=deadline,
         endpoint=means.iap_endpoint,
+        login=login,
     )

@@ -7,7 +7,18 @@ Nothing here isolates anything from the account that runs it.
 from __future__ import annotations
 
 from tests.gce.cloud.cloud import Cloud
-from tests.gce.cloud.faults import Drop, Fault, Late, Meanwhile, OperationFails, Refuse, Slow, quota_exceeded, stock_out
+from tests.gce.cloud.faults import (
+    DoneLate,
+    Drop,
+    Fault,
+    Late,
+    Meanwhile,
+    OperationFails,
+    Refuse,
+    Slow,
+    quota_exceeded,
+    stock_out,
+)
 from tests.gce.cloud.refusals import Refused, api_disabled, billing_off, forbidden
 from tests.gce.cloud.service import Call
 from tests.gce.cloud.system import unavailable
@@ -16,6 +27,7 @@ from tests.gce.cloud.vm import Vm
 __all__ = [
     "Call",
     "Cloud",
+    "DoneLate",
     "Drop",
     "Fault",
     "Late",

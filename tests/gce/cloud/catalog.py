@@ -38,6 +38,14 @@ MACHINE_TYPES = {
     "a3-highgpu-8g": MachineType(208, 1916928, ("nvidia-h100-80gb", 8)),
 }
 
+
+def machine_type(name: str) -> MachineType | None:
+    """The one of that name; nobody lists those that are made to measure."""
+    if name.startswith("custom-") or "-custom-" in name:
+        return MachineType(4, 16384)
+    return MACHINE_TYPES.get(name)
+
+
 ACCELERATORS = {
     "nvidia-tesla-t4": 4,
     "nvidia-tesla-v100": 8,

@@ -98,7 +98,7 @@ class Cloud:
 
     @property
     def metadata_host(self) -> str:
-        """For ``GCE_METADATA_HOST``: a place where a service account's token can be had."""
+        """For ``GCE_METADATA_HOST`` and ``GCE_METADATA_IP``: a machine's own credentials, a service account's."""
         return self.world.root_url.removeprefix("http://")
 
     @property
@@ -157,7 +157,7 @@ class Cloud:
             "metadata": {"items": items},
             **fields,
         }
-        judging.check_instance(body, zone)
+        judging.check_instance(body, zone, self.world.lacking.get(zone, ()))
         with self.world.changed:
             vm = Vm(self.world, zone, body, user)
             self.world.vms[zone, name] = vm

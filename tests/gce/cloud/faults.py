@@ -32,6 +32,13 @@ class Late:
 
 
 @dataclass(frozen=True)
+class DoneLate:
+    """The request is done, and answered, so many seconds late; done all the same if nobody waits for the answer."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Slow:
     """The operation takes so many seconds more."""
 
@@ -67,8 +74,8 @@ class Meanwhile:
     happen: Callable[[], None]
 
 
-Fault = Union[Refuse, Drop, Late, Slow, OperationFails, Meanwhile]
-Kind = TypeVar("Kind", Refuse, Drop, Late, Slow, OperationFails, Meanwhile)
+Fault = Union[Refuse, Drop, Late, DoneLate, Slow, OperationFails, Meanwhile]
+Kind = TypeVar("Kind", Refuse, Drop, Late, DoneLate, Slow, OperationFails, Meanwhile)
 
 
 def stock_out(project: str, zone: str, *, vm_type: str = "n1-standard-4") -> OperationFails:

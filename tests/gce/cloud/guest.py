@@ -10,6 +10,7 @@ import threading
 import time
 import traceback
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -174,7 +175,7 @@ class Guest:
         opened.callback(self._system.close)
         opened.callback(serve_metadata(self._world, self._vm, self._system.metadata_listener).close)
         if first and self._world.has_agent:
-            self._publish_host_keys(keys)  # earlier than sshd listens, as on the real thing
+            self._publish_host_keys(keys)
         self._race()
         self._begin_agent()
         self._open_doors()
@@ -259,8 +260,16 @@ class Guest:
         ]
 
     def _publish_host_keys(self, keys: list[str]) -> None:
-        """To the guest attributes and on the console, at the first boot only."""
+        """To the guest attributes and on the console, at the first boot only; usually earlier than sshd listens."""
+        if self._world.boot.host_keys_after:
+            self._world.when(self._world.boot.host_keys_after, partial(self._tell_host_keys, keys))
+        else:
+            self._tell_host_keys(keys)
+
+    def _tell_host_keys(self, keys: list[str]) -> None:
         with self._world.changed:
+            if self._off.is_set():
+                return
             for line in keys:
                 kind, value = line.split()[:2]
                 self._attribute("hostkeys", kind, value)

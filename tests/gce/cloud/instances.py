@@ -17,7 +17,7 @@ from tests.gce.cloud.world import World, fingerprint, metadata_items, metadata_r
 @answers("instances.insert")
 def insert(world: World, request: Request) -> dict[str, Any]:
     zone = _zone(world, request)
-    judging.check_instance(request.body, zone)
+    judging.check_instance(request.body, zone, world.lacking.get(zone, ()))
     path = world.zone_path(zone, "instances", request.body["name"])
     if (zone, request.body["name"]) in world.vms:
         raise already_exists(path)
@@ -234,8 +234,6 @@ def find(world: World, request: Request) -> Vm:
 
 def _zone(world: World, request: Request) -> str:
     zone = str(request.zone)
-    if zone not in world.zones:
-        raise not_found(f"projects/{world.project}/zones/{zone}")
     if zone in world.unreachable_zones:
         raise Refused(503, f"The zone '{zone}' could not be reached.")
     return zone

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tests.gce.cloud import catalog
@@ -15,18 +15,18 @@ _LABEL_VALUE = re.compile(r"[-_a-z0-9]{0,63}")
 _DAYS_120 = 120 * 86400
 
 
-def check_instance(body: Mapping[str, Any], zone: str) -> None:
-    """Raise :class:`Refused` for an instance that can't be made in this zone."""
+def check_instance(body: Mapping[str, Any], zone: str, lacking: Collection[str] = ()) -> None:
+    """Raise :class:`Refused` for an instance that can't be made in this zone, which lacks some types of the catalog."""
     if not NAME.fullmatch(body["name"]):
         raise invalid("resource.name", body["name"], f"Must be a match of regex '{NAME.pattern}'")
-    machine_type = _check_machine_type(body.get("machineType", ""), zone)
+    machine_type = _check_machine_type(body.get("machineType", ""), zone, lacking)
     if not body.get("disks") and not body.get("sourceMachineImage"):
         raise invalid("resource.disks", "", "At least one disk is required.")
     for index, disk in enumerate(body.get("disks", ())):
-        _check_disk(disk, index, zone)
+        _check_disk(disk, index, zone, lacking)
     if not body.get("networkInterfaces"):
         raise invalid("resource.networkInterfaces", "", "At least one network interface is required.")
-    _check_accelerators(body, machine_type, zone)
+    _check_accelerators(body, machine_type, zone, lacking)
     _check_scheduling(body, machine_type)
     check_metadata(body.get("metadata", {}))
     check_labels(body.get("labels", {}))
@@ -60,27 +60,27 @@ def check_labels(labels: Mapping[str, str]) -> None:
         raise Refused(400, "At most 64 labels are allowed.")
 
 
-def _check_machine_type(value: str, zone: str) -> catalog.MachineType:
+def _check_machine_type(value: str, zone: str, lacking: Collection[str]) -> catalog.MachineType:
     match = re.search(r"(?:^|/)zones/([^/]+)/machineTypes/([^/]+)$", value)
     if not match:
         raise invalid("resource.machineType", value, "The URL is malformed.")
     if match[1] != zone:
         raise invalid("resource.machineType", value, "The resource is in another zone.")
-    if "/custom-" in value or match[2].startswith("custom-"):
-        return catalog.MachineType(4, 16384)
-    if match[2] not in catalog.MACHINE_TYPES:
+    machine_type = catalog.machine_type(match[2])
+    if machine_type is None or match[2] in lacking:
         why = f"Machine type with name '{match[2]}' does not exist in zone '{zone}'."
         raise invalid("resource.machineType", value, why)
-    return catalog.MACHINE_TYPES[match[2]]
+    return machine_type
 
 
-def _check_disk(disk: Mapping[str, Any], index: int, zone: str) -> None:
+def _check_disk(disk: Mapping[str, Any], index: int, zone: str, lacking: Collection[str]) -> None:
     at = f"resource.disks[{index}]"
     wanted = disk.get("initializeParams", {})
     if not wanted and not disk.get("source"):
         raise invalid(at, "", "Must specify a source or initializeParams.")
     disk_type = wanted.get("diskType", "")
-    if disk_type and not re.search(rf"(^|/)zones/{zone}/diskTypes/({'|'.join(catalog.DISK_TYPES)})$", disk_type):
+    types = "|".join(set(catalog.DISK_TYPES).difference(lacking))
+    if disk_type and not re.search(rf"(^|/)zones/{zone}/diskTypes/({types})$", disk_type):
         raise invalid(f"{at}.initializeParams.diskType", disk_type, "The referenced disk type cannot be found.")
     if wanted.get("sourceImage"):
         image = find_image(wanted["sourceImage"])
@@ -104,7 +104,9 @@ def find_image(url: str) -> catalog.Image:
     return image
 
 
-def _check_accelerators(body: Mapping[str, Any], machine_type: catalog.MachineType, zone: str) -> None:
+def _check_accelerators(
+    body: Mapping[str, Any], machine_type: catalog.MachineType, zone: str, lacking: Collection[str]
+) -> None:
     for accelerator in body.get("guestAccelerators", ()):
         url, count = accelerator.get("acceleratorType", ""), accelerator.get("acceleratorCount", 0)
         name = url.rpartition("/")[2]
@@ -112,6 +114,8 @@ def _check_accelerators(body: Mapping[str, Any], machine_type: catalog.MachineTy
             raise invalid(
                 "resource.guestAccelerators[0].acceleratorType", url, "The referenced resource cannot be found."
             )
+        if name in lacking:
+            raise not_found(url)
         built_in = machine_type.accelerator is not None
         attachable = name.startswith("nvidia-tesla-") and "a100" not in name
         if not built_in and not (attachable and "/n1-" in body["machineType"]):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from tests.gce.cloud.world import World
 
 PREFIX = "/computeMetadata/v1/"
+SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 HEADERS = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
 
 Answer = tuple[int, str, str]
@@ -35,6 +36,10 @@ def answer(world: World, vm: Vm | None, verb: str, path: str, query: dict[str, s
         if not isinstance(value, dict) or name not in value:
             return 404, "text/html", "The requested URL was not found on this server."
         value = value[name]
+    if path.endswith("/token"):
+        return 200, "application/json", value
+    if isinstance(value, list):
+        return 200, "application/text", "".join(f"{one}\n" for one in value)
     if not isinstance(value, dict):
         return 200, "application/text", str(value)
     if query.get("recursive", "").lower() == "true":
@@ -44,8 +49,10 @@ def answer(world: World, vm: Vm | None, verb: str, path: str, query: dict[str, s
 
 def _tree(world: World, vm: Vm | None) -> dict[str, Any]:
     email = f"{world.project_number}-compute@developer.gserviceaccount.com"
+    if vm is None:
+        email = world.tokens.get(world.service_account_token, "")
     token = {"access_token": world.service_account_token, "expires_in": 3599, "token_type": "Bearer"}
-    account = {"aliases": "default", "email": email, "scopes": "https://www.googleapis.com/auth/cloud-platform"}
+    account = {"aliases": ["default"], "email": email, "scopes": [SCOPE]}
     accounts = {name: {**account, "token": json.dumps(token)} for name in ("default", email)}
     project = {
         "project-id": world.project,
@@ -54,7 +61,7 @@ def _tree(world: World, vm: Vm | None) -> dict[str, Any]:
     }
     if vm is None:
         return {
-            "instance": {"service-accounts": accounts},
+            "instance": {"service-accounts": accounts if email else {}},
             "project": project,
             "universe": {"universe-domain": "googleapis.com"},
         }
@@ -87,7 +94,8 @@ def _as_json(value: Any, name: str = "") -> Any:
         return value
     if value and all(key.isdigit() for key in value):
         return [_as_json(item) for item in value.values()]
-    return {re.sub(r"-(\w)", lambda match: match[1].upper(), key): _as_json(item, key) for key, item in value.items()}
+    shown = {key: item for key, item in value.items() if key != "token"}
+    return {re.sub(r"-(\w)", lambda match: match[1].upper(), key): _as_json(item, key) for key, item in shown.items()}
 
 
 def _guest_attributes(vm: Vm, verb: str, path: str, body: str) -> Answer:

@@ -128,7 +128,11 @@ def wait(world: World, request: Request) -> dict[str, Any]:
 
 @answers("zoneOperations.list", "globalOperations.list")
 def list_operations(world: World, request: Request) -> dict[str, Any]:
-    found = [dict(o.resource) for o in reversed(world.operations.values()) if o.zone == request.zone]
+    newest_first = request.query.get("orderBy") == "creationTimestamp desc"
+    operations = list(world.operations.values())
+    if newest_first:
+        operations.reverse()
+    found = [dict(operation.resource) for operation in operations if operation.zone == request.zone]
     place = f"zones/{request.zone}" if request.zone else "global"
     return page(world, request, "compute#operationList", f"projects/{world.project}/{place}/operations", found)
 

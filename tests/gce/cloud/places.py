@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from tests.gce.cloud import catalog, judging
@@ -69,36 +70,51 @@ def get_region(world: World, request: Request) -> dict[str, Any]:
 
 @answers("machineTypes.list")
 def list_machine_types(world: World, request: Request) -> dict[str, Any]:
-    found = [_machine_type(world, str(request.zone), name) for name in catalog.MACHINE_TYPES]
+    lacking = world.lacking.get(str(request.zone), ())
+    types = {name: kind for name, kind in catalog.MACHINE_TYPES.items() if name not in lacking}
+    found = [_machine_type(world, str(request.zone), name, kind) for name, kind in types.items()]
     path = f"projects/{world.project}/zones/{request.zone}/machineTypes"
     return page(world, request, "compute#machineTypeList", path, found)
 
 
 @answers("machineTypes.get")
 def get_machine_type(world: World, request: Request) -> dict[str, Any]:
-    name = request.path["machineType"]
-    if name not in catalog.MACHINE_TYPES:
-        raise not_found(world.zone_path(str(request.zone), "machineTypes", name))
-    return _machine_type(world, str(request.zone), name)
+    name, zone = request.path["machineType"], str(request.zone)
+    kind = catalog.machine_type(name)
+    if kind is None or name in world.lacking.get(zone, ()):
+        raise not_found(world.zone_path(zone, "machineTypes", name))
+    return _machine_type(world, zone, name, kind)
 
 
 @answers("acceleratorTypes.list")
 def list_accelerator_types(world: World, request: Request) -> dict[str, Any]:
     zone = str(request.zone)
-    found = [
-        {
-            "kind": "compute#acceleratorType",
-            "id": str(7000 + index),
-            "name": name,
-            "description": name.replace("-", " "),
-            "maximumCardsPerInstance": most,
-            "zone": world.link(f"projects/{world.project}/zones/{zone}"),
-            "selfLink": world.link(world.zone_path(zone, "acceleratorTypes", name)),
-        }
-        for index, (name, most) in enumerate(catalog.ACCELERATORS.items())
-    ]
+    lacking = world.lacking.get(zone, ())
+    found = [_accelerator_type(world, zone, name) for name in catalog.ACCELERATORS if name not in lacking]
     path = f"projects/{world.project}/zones/{zone}/acceleratorTypes"
     return page(world, request, "compute#acceleratorTypeList", path, found)
+
+
+@answers("acceleratorTypes.get")
+def get_accelerator_type(world: World, request: Request) -> dict[str, Any]:
+    name, zone = request.path["acceleratorType"], str(request.zone)
+    if name not in catalog.ACCELERATORS or name in world.lacking.get(zone, ()):
+        raise not_found(world.zone_path(zone, "acceleratorTypes", name))
+    return _accelerator_type(world, zone, name)
+
+
+@answers("diskTypes.get")
+def get_disk_type(world: World, request: Request) -> dict[str, Any]:
+    name, zone = request.path["diskType"], str(request.zone)
+    if name not in catalog.DISK_TYPES or name in world.lacking.get(zone, ()):
+        raise not_found(world.zone_path(zone, "diskTypes", name))
+    return {
+        "kind": "compute#diskType",
+        "id": str(6000 + catalog.DISK_TYPES.index(name)),
+        "name": name,
+        "zone": world.link(f"projects/{world.project}/zones/{zone}"),
+        "selfLink": world.link(world.zone_path(zone, "diskTypes", name)),
+    }
 
 
 @answers("images.list")
@@ -185,11 +201,10 @@ def _region(world: World, region: str) -> dict[str, Any]:
     }
 
 
-def _machine_type(world: World, zone: str, name: str) -> dict[str, Any]:
-    kind = catalog.MACHINE_TYPES[name]
+def _machine_type(world: World, zone: str, name: str, kind: catalog.MachineType) -> dict[str, Any]:
     resource: dict[str, Any] = {
         "kind": "compute#machineType",
-        "id": str(4000 + list(catalog.MACHINE_TYPES).index(name)),
+        "id": str(4000 + zlib.crc32(name.encode())),
         "name": name,
         "guestCpus": kind.cpus,
         "memoryMb": kind.memory_mb,
@@ -201,6 +216,18 @@ def _machine_type(world: World, zone: str, name: str) -> dict[str, Any]:
         gpu, count = kind.accelerator
         resource["accelerators"] = [{"guestAcceleratorType": gpu, "guestAcceleratorCount": count}]
     return resource
+
+
+def _accelerator_type(world: World, zone: str, name: str) -> dict[str, Any]:
+    return {
+        "kind": "compute#acceleratorType",
+        "id": str(7000 + list(catalog.ACCELERATORS).index(name)),
+        "name": name,
+        "description": name.replace("-", " "),
+        "maximumCardsPerInstance": catalog.ACCELERATORS[name],
+        "zone": world.link(f"projects/{world.project}/zones/{zone}"),
+        "selfLink": world.link(world.zone_path(zone, "acceleratorTypes", name)),
+    }
 
 
 def _image(world: World, image: catalog.Image) -> dict[str, Any]:

@@ -96,7 +96,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         path = urlsplit(self.path).path
-        if path.startswith(metadata.PREFIX) or self.service is None:
+        if path in ("", "/") or path.startswith(metadata.PREFIX) or self.service is None:
             self._metadata(body)
         elif path == _BATCH:
             self._batch(self.service, body)

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from tests.gce.cloud import instances, operations, oslogin, places, schema  # they register their methods
 from tests.gce.cloud.answers import REGISTER, Request
-from tests.gce.cloud.faults import Drop, Late, Meanwhile, Refuse
-from tests.gce.cloud.refusals import Refused, not_found, unauthenticated
+from tests.gce.cloud.faults import DoneLate, Drop, Late, Meanwhile, Refuse
+from tests.gce.cloud.refusals import Refused, invalid, not_found, unauthenticated
 from tests.gce.cloud.world import World
 
 _ = (instances, operations, oslogin, places)
@@ -102,10 +102,15 @@ class Service:
         if drop and not drop.done:
             return Answered(0, None, dropped=True)
         late = world.faults.take(request.method, request.zone, Late)
+        done_late = world.faults.take(request.method, request.zone, DoneLate)
+        if done_late:
+            time.sleep(done_late.seconds)
         with world.lock:
             project = request.path.get("project", world.project)
             if project not in (world.project, world.project_number) and not method.name.startswith("image"):
                 raise not_found(f"projects/{project}")
+            if request.zone not in (None, *world.zones) and method.name != "zones.get":
+                raise invalid("zone", request.zone, "Unknown zone.")
             result = self._once(request)
             found = list(api.problems({"$ref": method.response}, result, "answer")) if method.response else []
             world.problems += [f"{method.name}: {problem}" for problem in found]

@@ -33,12 +33,14 @@ class Boot:
     """How a boot goes, in seconds; by default all is ready at once.
 
     ``sshd_after``: nothing listens before.  ``keys_after``: sshd answers so much earlier than keys are accepted.
-    ``refused_for``: then it restarts, and refuses connections meanwhile.
+    ``refused_for``: then it restarts, and refuses connections meanwhile.  ``host_keys_after``: at the first boot, when
+    its host keys are published, whatever sshd does meanwhile.
     """
 
     sshd_after: float = 0.0
     keys_after: float = 0.0
     refused_for: float = 0.0
+    host_keys_after: float = 0.0
 
 
 class World:
@@ -66,6 +68,7 @@ class World:
         self.operations: dict[str, Operation] = {}
         self.by_request_id: dict[str, str] = {}
         self.unreachable_zones: set[str] = set()
+        self.lacking: dict[str, set[str]] = {}  # by zone, the types of the catalog that it does not have
         self.own_network = True
         self.guest_environment: dict[str, str] = {}
         self.has_agent = True
