@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import socket
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -11,8 +12,8 @@ from typing import Any, Literal
 
 from remote_runtime import bootstrap, proof
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import ChannelRefused, InstanceError, PortInUse, UsageError
-from remote_runtime.events import EventSink, Notice, guarded, log_event, step
+from remote_runtime.errors import ChannelRefused, GuestError, InstanceError, PortInUse, UsageError
+from remote_runtime.events import EventSink, Notice, StepProgress, guarded, log_event, step
 from remote_runtime.forward import Listener, LocalForward, listen
 from remote_runtime.kernels import LEASE_SECONDS, LONGEST_LEASE_SECONDS
 from remote_runtime.link import Link
@@ -32,6 +33,9 @@ RELEASE_SECONDS = 12.0
 
 DELETE_SECONDS = 300.0
 """What deleting an ephemeral machine may take."""
+
+LOOK_SECONDS = 1.0
+"""Between two looks for a Python that a startup script is to bring."""
 
 OLD_PAGES = (
     "Pages that are still open at the old URL now talk to that program, and show it the token: "
@@ -154,22 +158,38 @@ class _Preparation:
         self._sentinel: proof.Sentinel | None = None
 
     def __call__(self, connection: Connection, deadline: Deadline) -> ServerInfo:
-        server = bootstrap.ensure_server(
-            connection,
-            self._options,
-            token=self._token,
-            new_token=self._new_token,
-            restart=self._first,
-            expects_preparation=self._expects(),
-            on_event=self._on_event,
-            deadline=deadline,
-        )
+        server = self._ensure_server(connection, deadline)
         former, self._sentinel = self._sentinel, self._sentinel_for(server, connection, deadline)
         if former:
             former.close()
         self._token = server.token
         self._first = self._new_token = False
         return server
+
+    def _ensure_server(self, connection: Connection, deadline: Deadline) -> ServerInfo:
+        """Have the server run; a Python that a startup script may yet install is waited for."""
+        missing = False
+        while True:
+            expects = self._expects()
+            try:
+                return bootstrap.ensure_server(
+                    connection,
+                    self._options,
+                    token=self._token,
+                    new_token=self._new_token,
+                    restart=self._first,
+                    expects_preparation=expects,
+                    on_event=self._on_event,
+                    deadline=deadline,
+                )
+            except GuestError as error:
+                if not (expects and bootstrap.python_may_come(error.code, was_missing=missing)):
+                    raise
+            if not missing:
+                missing = True
+                self._on_event(StepProgress(bootstrap.STEP, "Waiting for the VM's startup script to install Python"))
+            deadline.sooner(LOOK_SECONDS).wait(threading.Event())  # a close cancels the deadline
+            deadline.check("waiting for the VM's startup script to install Python")
 
     def _sentinel_for(self, server: ServerInfo, connection: Connection, deadline: Deadline) -> proof.Sentinel:
         """Have the server prove itself; one that was only just started, and can't be reached, is stopped again."""

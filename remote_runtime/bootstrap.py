@@ -42,6 +42,9 @@ NO_DEADLINE_SECONDS = 24 * 3600.0
 REPLY_SECONDS = 2.0
 """How much sooner the guest's deadline is than ours: it knows what it waits for, and needs the time to say so."""
 NOT_FOUND_STATUS = 127
+NO_PYTHON = "guest_python_missing"
+HALF_A_PYTHON = ("guest_input_taken", "guest_failed")
+"""What comes of a Python whose installer has yet to bring some of the standard library."""
 STILL_PREPARED = (
     "What a startup script has put on the VM for all users is still there, and brings your server back at the next "
     "boot or login. To remove it, on the VM: sudo /opt/remote-runtime/uninstall"
@@ -274,7 +277,7 @@ def explain_end(status: int, noise: tuple[str, ...]) -> RemoteRuntimeError:
         return GuestError(
             "There is no python3 on the VM",
             hint="Install Python 3.8 or newer there (on Debian: sudo apt-get install python3).",
-            code="guest_python_missing",
+            code=NO_PYTHON,
             log=noise,
         )
     if any('File "<string>", line 1,' in line for line in noise):  # the exec line itself, which had no loader to run
@@ -290,6 +293,14 @@ def explain_end(status: int, noise: tuple[str, ...]) -> RemoteRuntimeError:
         code="guest_failed",
         log=noise,
     )
+
+
+def python_may_come(code: str, *, was_missing: bool) -> bool:
+    """Whether such a failure is to be expected of a machine while a startup script installs its Python.
+
+    ``was_missing``: there was none a moment ago.
+    """
+    return code == NO_PYTHON or (was_missing and code in HALF_A_PYTHON)
 
 
 class _WheelSupply:

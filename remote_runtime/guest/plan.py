@@ -126,8 +126,17 @@ DEATHS = 3
 DEATH_WINDOW_SECONDS = 600.0
 
 
+def of_one_boot(one: str, other: str) -> bool:
+    """Whether processes that started at these moments (see ``processes.started``) ran in the same boot.
+
+    Where the system does not tell boots apart, they did.
+    """
+    return one.rpartition("/")[0] == other.rpartition("/")[0]
+
+
 def recent_deaths(before: Sequence[float], now: float, *, died: bool, forgiven: bool) -> list[float]:
-    """When the server died unexpectedly of late, in unix seconds; ``died``: it is dead now, and was not stopped.
+    """When the server died unexpectedly of late, in unix seconds; ``died``: it is dead now, and neither was it stopped
+    nor did it go with the whole machine.
 
     A user who connects anew (``forgiven``) starts the count again: something may have been mended.
     """

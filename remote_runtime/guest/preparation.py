@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import time
@@ -19,8 +20,11 @@ if TYPE_CHECKING:
     from .wire import Wire
 
 STATE_FILE = "/run/remote-runtime/preparation.json"
+CLOUD_INITS = "/var/lib/cloud/scripts/per-boot/remote-runtime"  # the startup script, where it came as user data
+UPTIME_FILE = "/proc/uptime"
 FRESH_SECONDS = 60.0  # it gives a sign of life every few seconds
 APPEAR_SECONDS = 60.0  # for a machine that has just booted
+BOOT_SECONDS = 240.0  # for so long after its boot cloud-init may not have come to the script
 POLL_SECONDS = 0.25
 LOG_SHOWN = 3
 
@@ -79,11 +83,11 @@ def _gone(content: bytes) -> bool:
 def await_end(wire: Wire, deadline: Deadline, *, expected: bool) -> None:
     """Return when the machine is prepared, or when that is not to be waited for, which the host is told as a notice.
 
-    ``expected``: it is known that a startup script of ours runs at this machine's boot, so it gets some time to begin.
+    ``expected``: it is known that a startup script of ours runs at this machine's boot, so it gets some time to begin,
+    unless an earlier boot has brought already what servers need.
     GuestFailure ``preparation_running`` if it is still at work at the deadline.
     """
-    if prepared.facts():
-        return None
+    expected = (expected or _cloud_init_may_begin()) and not prepared.facts()
     appears = deadline.sooner(APPEAR_SECONDS if expected else 0.0)
     told = ""
     while True:
@@ -99,8 +103,23 @@ def await_end(wire: Wire, deadline: Deadline, *, expected: bool) -> None:
                 told = "waiting"
                 wire.say("Waiting for the VM's startup script to begin")
         else:
-            return _conclude(wire, now, expected=expected)
+            _conclude(wire, now, expected=expected)
+            return
         time.sleep(deadline.bounded(POLL_SECONDS))
+
+
+def _cloud_init_may_begin() -> bool:
+    """Whether the script is user data, and the machine was booted so recently that it may yet be run."""
+    return os.path.exists(CLOUD_INITS) and _uptime() < BOOT_SECONDS
+
+
+def _uptime() -> float:
+    """Seconds since the boot; infinite where the system does not tell."""
+    try:
+        with open(UPTIME_FILE, "rb") as file:
+            return float(file.read().split()[0])
+    except (OSError, ValueError, IndexError):
+        return math.inf
 
 
 def _too_long(now: Report) -> GuestFailure:

@@ -75,12 +75,19 @@ def _do(context: Context, progress: _Progress, named: str) -> None:
     system.write(prepared.FACTS, json.dumps(facts).encode(), 0o644)
     _forget_old(context, environment)
     name = named or progress.metadata.named_user()
-    if not name:
-        return
+    if name:
+        _start_server_of(name, context, progress)
+
+
+def _start_server_of(name: str, context: Context, progress: _Progress) -> None:
+    """Have that user's server run from now on, unless the first login has yet to bring the user or the home."""
     try:
         account = pwd.getpwnam(name)
     except KeyError:
         context.wire.say("The user %s does not exist yet: the first login starts the server" % name)
+        return
+    if not os.path.isdir(account.pw_dir):
+        context.wire.say("The user %s has no home yet: the first login starts the server" % name)
         return
     progress.step("Starting the Jupyter server of " + name)
     system.start_server(account, context.deadline)

@@ -79,9 +79,11 @@ def _mourn(request: dict[str, Any], context: Context) -> tuple[list[float], list
     state = context.state
     record = state.record()
     wanted = record.get("ended") or state.stopped or request["new_token"] or request["upgrade"]
-    died = bool(record) and not wanted
+    missed = bool(record) and not wanted
+    # A machine that is reset again and again is no fault of its server's.
+    died = missed and plan.of_one_boot(record["started"], processes.started(os.getpid()))
     deaths = plan.recent_deaths(record.get("deaths", []), time.time(), died=died, forgiven=request["restart"])
-    last_words = context.wire.clean_lines(server.log_tail(state, LAST_LINES), LAST_LINES) if died else []
+    last_words = context.wire.clean_lines(server.log_tail(state, LAST_LINES), LAST_LINES) if missed else []
     if plan.keeps_dying(deaths) and not request["restart"]:
         raise GuestFailure(
             "server_keeps_dying",

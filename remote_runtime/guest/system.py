@@ -15,6 +15,7 @@ from contextlib import suppress
 from . import prepared, processes
 from .clock import Deadline
 from .loader import PREPARED, GuestFailure
+from .preparation import CLOUD_INITS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ URL_COMMAND = "/usr/local/bin/remote-runtime-url"
 UNINSTALL = PREPARED + "/uninstall"
 RUN_DIRECTORY = "/run/remote-runtime"
 LOCK = RUN_DIRECTORY + "/lock"  # the startup script holds it while it is at work
-CLOUD_INITS = "/var/lib/cloud/scripts/per-boot/remote-runtime"  # the startup script, where it came as user data
 LOGS = ("/var/log/remote-runtime.log", "/var/log/remote-runtime.log.1")
 # The files, by their source in this program; what has a command's mode is one.
 FILES = {
@@ -49,6 +49,7 @@ sys.exit(main(sys.argv[1:], {program!r}))
 """
 UNFINISHED = ".new"
 COMMAND_SECONDS = 30.0
+JOURNAL_LINES = 20
 
 
 def write(path: str, content: bytes, mode: int) -> bool:
@@ -106,9 +107,30 @@ def start_server(account: struct_passwd, deadline: Deadline) -> None:
                 command(["systemctl", "disable", other], deadline.sooner(COMMAND_SECONDS))
         command(["systemctl", "enable", unit], deadline.sooner(COMMAND_SECONDS))
         command(["systemctl", "reset-failed", unit], deadline.sooner(COMMAND_SECONDS), must=False)
-        command(["systemctl", "start", unit], deadline)
+        _start_unit(unit, deadline)
     else:
         run_as(account, ["start", "--now"], deadline)
+
+
+def _start_unit(unit: str, deadline: Deadline) -> None:
+    """Start it; a GuestFailure ends with what its processes said, since systemctl tells only that it failed."""
+    try:
+        command(["systemctl", "start", unit], deadline)
+    except GuestFailure as failure:
+        failure.log = [*failure.log, *_journal_of(unit)]
+        raise
+
+
+def _journal_of(unit: str) -> list[str]:
+    """The last lines of the unit's own processes in this boot, fit to be shown; none if the journal can't be read.
+
+    Not those of systemd about it: they repeat what systemctl says, and would be the last, which a host is told.
+    """
+    show = ["journalctl", "--quiet", "--no-pager", "--boot", "--output=cat", "--lines=%d" % JOURNAL_LINES]
+    patience = Deadline(COMMAND_SECONDS)  # the start may have used up all the time there was
+    command(["journalctl", "--sync"], patience, must=False)  # what was said a moment ago may not be in it yet
+    lines = command([*show, "_SYSTEMD_UNIT=" + unit], patience, must=False)
+    return ["".join(filter(str.isprintable, line)) for line in lines[-JOURNAL_LINES:]]
 
 
 def run_as(account: struct_passwd, arguments: Sequence[str], deadline: Deadline) -> None:
@@ -147,8 +169,8 @@ def command(
     must: bool = True,
     environ: dict[str, str] | None = None,
     cwd: str = "/",
-) -> None:
-    """Run it; GuestFailure with its last lines if it fails, unless it need not succeed."""
+) -> list[str]:
+    """Run it; the lines that it wrote.  GuestFailure with them if it fails, unless it need not: then there are none."""
     text, log = "", []
     try:
         done = subprocess.run(
@@ -171,6 +193,7 @@ def command(
     if text and must:
         shown = "%s %s" % (os.path.basename(argv[0]), text)
         raise GuestFailure("command_failed", shown, log=log)
+    return [] if text else log
 
 
 def remove_files(*, again: bool) -> list[str]:

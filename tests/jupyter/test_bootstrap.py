@@ -11,6 +11,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -372,6 +373,24 @@ def test_a_wished_python_that_has_a_jupyter_serves(vm: Vm) -> None:
     server = vm.ensure(python=sys.executable)
     assert server.python == sys.executable
     assert server.installed == () or server.installed[0].startswith("jupyter_http_over_ws")
+
+
+def test_a_machine_that_is_reset_again_and_again_is_no_server_that_keeps_dying(vm: Vm) -> None:
+    """Another boot's server is started again, and who is connected hears of it; it is no death that counts."""
+    first = vm.ensure()
+    os.kill(first.pid, signal.SIGKILL)
+    await_end(first.pid)
+    record = {**vm.record(), "deaths": [time.time() - 2, time.time() - 1]}
+    (vm.machine / "server.json").write_text(json.dumps(record))
+    with pytest.raises(ServerError) as caught:
+        vm.ensure(restart=False)
+    assert caught.value.code == "server_keeps_dying"
+    ticks = record["started"].rpartition("/")[2]
+    (vm.machine / "server.json").write_text(json.dumps({**record, "started": f"of-another-boot/{ticks}"}))
+    second = vm.ensure(restart=False)
+    assert (second.port, second.token) == (first.port, first.token)
+    assert vm.record()["deaths"] == record["deaths"]
+    assert "server_restarted" in [event.code for event in vm.events if isinstance(event, Notice)]
 
 
 # -- ports ------------------------------------------------------------------------------------------------------------

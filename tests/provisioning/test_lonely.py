@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from remote_runtime import bootstrap, startup_script
 from remote_runtime._threads import Deadline
 from remote_runtime.events import Event, Notice
+from remote_runtime.guest import remove
 from remote_runtime.model import ServerOptions
 from tests.provisioning.vm import Prepared, until
 
@@ -161,3 +165,35 @@ def test_an_uninstallation_waits_and_can_be_run_again(lonely: Prepared) -> None:
     assert "removed the server of eve" in said
     places = ("opt", "run", "etc", "etc/profile.d", "usr/local/bin", "var/log", "home/ada", "home/eve")
     assert [path for place in places for path in (lonely.root / place).glob("*remote-runtime*")] == []
+
+
+IN_A_KERNEL = """
+import json, sys, urllib.request, websocket
+from tests.jupyter.kernels import run_cell
+place, _, token = sys.argv[1].replace("localhost", "127.0.0.1").partition("/?")
+with urllib.request.urlopen(urllib.request.Request(f"{place}/api/kernels?{token}", b"{}")) as answer:
+    kernel = json.load(answer)["id"]
+connection = websocket.create_connection(f"{place.replace('http', 'ws')}/api/kernels/{kernel}/channels?{token}")
+print(run_cell(connection, sys.argv[2]))
+connection.close()
+"""
+
+
+def test_below_a_server_that_it_would_end_an_uninstallation_refuses(lonely: Prepared) -> None:
+    """As in a terminal of Jupyter's; here the cell of a notebook, of root for want of sudo."""
+    lonely.give_jupyter()
+    lonely.prepare(startup_script.render())
+    url = lonely.run("remote-runtime-url", HOME="/root").stdout.splitlines()[-1]
+    cell = """
+import json, subprocess
+done = subprocess.run(["/opt/remote-runtime/uninstall"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+print(json.dumps([done.returncode, done.stdout]))
+"""
+    project = str(Path(__file__).parents[2])
+    status, said = json.loads(lonely.run(sys.executable, "-c", IN_A_KERNEL, url, cell, PYTHONPATH=project).stdout)
+    assert status == 1
+    assert said.splitlines() == [remove.INSIDE]
+    assert lonely.run("remote-runtime-url", HOME="/root").stdout.strip() == url
+    assert lonely.state() == ("ready", "Ready")
+    lonely.run("/opt/remote-runtime/uninstall")
+    assert not (lonely.root / "root/.remote-runtime").exists()

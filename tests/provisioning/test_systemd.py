@@ -66,6 +66,22 @@ def url(machine: Booted) -> str:
     return machine.run("runuser", "-l", USER, "-c", "remote-runtime-url").splitlines()[-1]
 
 
+def fails_and_says_why(machine: Booted) -> None:
+    """Prepare it while the server can't start; then all is as it was."""
+    unit, state = f"remote-runtime@{USER}", f"/home/{USER}/.remote-runtime"
+    machine.run("systemctl", "stop", unit)
+    machine.run("mv", state, f"{state}.aside")
+    machine.run("touch", state)
+    said = machine.run("/opt/remote-runtime/run", "prepare", "--user", USER, check=False)
+    assert f"remote-runtime: failed: Starting the Jupyter server of {USER}: systemctl ended with status 1" in said
+    report = json.loads(machine.run("cat", "/run/remote-runtime/preparation.json"))
+    assert f"{state} on the VM is not a directory of this user" in " ".join(report["log"][-3:])
+    machine.run("rm", state)
+    machine.run("mv", f"{state}.aside", state)
+    machine.run("systemctl", "reset-failed", unit)
+    machine.run("systemctl", "start", unit)
+
+
 def test_apt_locked_for_a_while_is_waited_for(debian: Path) -> None:
     """On a machine without Python, which is the only thing that apt is needed for; nothing runs it but us."""
     (debian / "startup").write_text(startup_script.render())
@@ -114,6 +130,8 @@ def test_a_reboot_brings_the_same_server_back(debian: Path, cloud: Cloud) -> Non
         pid = json.loads(record.read_text())["pid"]
         machine.run("kill", "-KILL", str(pid))  # as the kernel does when memory is out
         until(lambda: json.loads(record.read_text())["pid"] != pid)
+        assert url(machine) == STORY["url"]
+        fails_and_says_why(machine)
         assert url(machine) == STORY["url"]
         machine.run("/opt/remote-runtime/uninstall")
         units = machine.run("systemctl", "list-units", "--all", "--no-pager", "remote-runtime*")

@@ -54,6 +54,19 @@ def test_a_server_that_keeps_dying_is_told_from_one_that_died() -> None:
 
 
 @pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("9f3e-a1/200", "9f3e-a1/4000", True),
+        ("9f3e-a1/200", "77c0-b2/200", False),
+        ("Mon Nov 22 11:00:00 2027", "Mon Nov 22 12:00:00 2027", True),  # by ps, which does not tell
+        ("", "9f3e-a1/200", False),
+    ],
+)
+def test_processes_of_one_boot(one: str, other: str, same: bool) -> None:
+    assert plan.of_one_boot(one, other) is same
+
+
+@pytest.mark.parametrize(
     ("vm", "host", "new", "token"),
     [
         (VM, HOST, False, VM),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shlex
 import shutil
 import socket
@@ -143,6 +144,61 @@ def test_an_environment_that_was_not_finished_is_finished(environment: Path, con
         (environment / prepare.COMPLETE).unlink()
         (environment / "lib" / "module.py").chmod(0o600)
         shutil.rmtree(environment / "lib" / "__pycache__")
+
+
+def test_the_server_of_a_user_without_a_home_waits_for_the_first_login(environment: Path, context: Context) -> None:
+    """As of one whom a directory service knows, or whom the cloud's agent is just making."""
+    account = pwd.getpwnam("nobody")
+    assert not Path(account.pw_dir).exists()
+    progress = prepare._Progress(Console(lambda _: None), attributes.Metadata())
+    for name, lacks in ((account.pw_name, "has no home yet"), ("nobody-at-all", "does not exist yet")):
+        prepare._start_server_of(name, context, progress)
+        assert isinstance(context.wire, Console)
+        assert context.wire.lines[-1] == f"The user {name} {lacks}: the first login starts the server"
+
+
+# -- a unit that does not start ---------------------------------------------------------------------------------------
+
+SYSTEMCTL = """#!/bin/sh
+[ "$1" != start ] || { echo "Job for $2 failed."; exit 1; }
+"""
+JOURNALCTL = """#!/bin/sh
+for last; do :; done
+case $*$last in
+--sync*) touch "$0.synced" ;;
+*--boot*--output=cat*--lines=20*_SYSTEMD_UNIT=remote-runtime@nobody.service)
+    [ -e "$0.synced" ] || exit 1
+    for number in $(seq 30); do echo "line $number"; done
+    printf '\033[31mNo answer from https://ada:sesame@index.example/\033[0m\n'
+    ;;
+*) echo 'Failed to add match'; exit 1 ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("journal", [True, False])
+def test_why_a_unit_did_not_start_is_told(
+    environment: Path, context: Context, monkeypatch: pytest.MonkeyPatch, journal: bool
+) -> None:
+    commands = environment.parent.parent / "commands"
+    commands.mkdir()
+    for name, text in (("systemctl", SYSTEMCTL), ("journalctl", JOURNALCTL if journal else "#!/bin/sh\nexit 1\n")):
+        (commands / name).write_text(text)
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:/usr/bin:/bin")
+    monkeypatch.setattr(os, "umask", lambda mode: mode)  # that of the tests stays as it is
+    monkeypatch.setattr(system, "has_systemd", lambda: True)
+    monkeypatch.setattr(system, "RUN_DIRECTORY", str(environment))
+    account = pwd.getpwnam("nobody")
+    monkeypatch.setattr(prepare, "_do", lambda context, *_: system.start_server(account, context.deadline))
+    shown: list[str] = []
+    assert prepare.prepare(context, Console(shown.append), []) == 1
+    told = preparation.report()
+    assert told.state == "failed"
+    said = [f"line {number}" for number in range(12, 31)] + ["[31mNo answer from https://index.example/[0m"]
+    expected = ["Job for remote-runtime@nobody.service failed.", *(said if journal else [])]
+    assert [line for line in told.log if not line.startswith("systemctl ended")] == expected
+    assert shown[-len(expected) :] == expected
 
 
 def test_the_reason_of_a_failure_is_told_without_credentials(

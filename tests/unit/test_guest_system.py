@@ -13,7 +13,7 @@ from typing import ClassVar
 
 import pytest
 
-from remote_runtime.guest import attributes, local, processes, serve, system
+from remote_runtime.guest import attributes, local, processes, remove, serve, system
 from remote_runtime.guest.clock import Deadline
 from remote_runtime.guest.console import Console
 from remote_runtime.guest.loader import GuestFailure
@@ -202,3 +202,34 @@ def test_where_there_is_none_it_is_asked_twice(monkeypatch: pytest.MonkeyPatch) 
         late.socket.setblocking(False)
         with pytest.raises(BlockingIOError):
             late.socket.accept()
+
+
+UNIT = "system.slice/system-remote\\x2druntime.slice/remote-runtime@ada.service"
+
+
+@pytest.mark.parametrize(
+    ("groups", "inside"),
+    [
+        (f"0::/{UNIT}\n", True),
+        (f"9:name=systemd:/{UNIT}\n0::/\n", True),
+        (f"0::/{UNIT}/kernels\n", True),
+        ("0::/user.slice/user-1001.slice/session-4.scope\n", False),
+        ("0::/system.slice/google-startup-scripts.service\n", False),
+        ("", False),
+    ],
+)
+def test_who_is_in_a_unit_of_ours_is_known(groups: str, inside: bool) -> None:
+    assert remove.in_unit(groups.encode()) is inside
+
+
+@pytest.mark.parametrize(
+    ("entries", "ours"),
+    [
+        (["HOME=/home/ada", "JUPYTER_CONFIG_PATH=/home/ada/.remote-runtime/machines/0a1b/config:/etc/jupyter"], True),
+        (["JUPYTER_CONFIG_PATH=/etc/jupyter"], False),
+        (["OLDPWD=/home/ada/.remote-runtime/machines/0a1b/config"], False),
+        ([], False),
+    ],
+)
+def test_a_server_of_ours_is_known(entries: list[str], ours: bool) -> None:
+    assert remove.is_server(b"".join(entry.encode() + b"\0" for entry in entries)) is ours

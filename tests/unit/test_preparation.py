@@ -63,6 +63,7 @@ def state_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pytest.skip("the state file is believed if it is root's")
     path = tmp_path / "preparation.json"
     monkeypatch.setattr(preparation, "STATE_FILE", str(path))
+    monkeypatch.setattr(preparation, "CLOUD_INITS", str(tmp_path / "user-data"))
     monkeypatch.setattr(preparation, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(preparation, "APPEAR_SECONDS", 0.2)
     return path
@@ -113,6 +114,34 @@ def test_silence_is_waited_for_only_where_it_is_odd(state_file: Path) -> None:
     assert [code for code, _ in wire.told] == ["progress", "preparation_silent"]
 
 
+@pytest.mark.parametrize(
+    ("uptime", "codes"),
+    [
+        ("239.90 400.00\n", ["progress", "preparation_silent"]),
+        ("240.10 400.00\n", []),
+        ("", []),
+    ],
+    ids=["just booted", "long ago", "unknown"],
+)
+def test_a_script_that_is_user_data_is_waited_for_after_a_boot(
+    state_file: Path, monkeypatch: pytest.MonkeyPatch, uptime: str, codes: list[str]
+) -> None:
+    state_file.with_name("uptime").write_text(uptime)
+    monkeypatch.setattr(preparation, "UPTIME_FILE", str(state_file.with_name("uptime")))
+    for user_data, told in ((False, []), (True, codes)):
+        if user_data:
+            state_file.with_name("user-data").touch()
+        wire = Told()
+        preparation.await_end(wire, Deadline(20), expected=False)
+        assert [code for code, _ in wire.told] == told
+
+
+def test_the_uptime_is_the_systems() -> None:
+    if not Path(preparation.UPTIME_FILE).exists():
+        pytest.skip("this system has no such file")
+    assert 0 < preparation._uptime() < float("inf")
+
+
 def test_it_is_not_waited_for_longer_than_asked(state_file: Path) -> None:
     write(state_file)
     with pytest.raises(GuestFailure) as caught:
@@ -161,6 +190,40 @@ def test_parts_of_root_are_used(place: Path) -> None:
     assert prepared.environment() == ""
     (place / "env" / "k").mkdir(parents=True, mode=0o755)
     assert prepared.environment() == str(place / "env" / "k")
+
+
+@pytest.mark.parametrize(
+    ("state", "codes"),
+    [
+        ("silent", []),
+        ("ready", []),
+        ("failed", ["preparation_failed"]),
+        ("running", ["progress", "preparation_failed"]),
+    ],
+)
+def test_what_an_earlier_boot_has_prepared_hides_no_failure(
+    state_file: Path, place: Path, state: str, codes: list[str]
+) -> None:
+    """Only the beginning of the script is not waited for then: what it brings is there."""
+    (place / "prepared.json").write_text('{"extension": "e", "environment": ""}')
+    state_file.with_name("user-data").touch()
+    wire = Told()
+    if state != "silent":
+        write(state_file, state=state, step="Starting the Jupyter server of ada", log=["why"])
+    if state == "running":
+        with pytest.raises(GuestFailure) as caught:
+            preparation.await_end(wire, Deadline(0.05), expected=True)
+        assert caught.value.code == "preparation_running"
+        wire.told.clear()
+        waiting = threading.Thread(target=preparation.await_end, args=(wire, Deadline(20)), kwargs={"expected": True})
+        waiting.start()
+        until(lambda: bool(wire.told))
+        write(state_file, state="failed", step="Starting the Jupyter server of ada", log=["why"])
+        waiting.join(20)
+    else:
+        preparation.await_end(wire, Deadline(20), expected=True)
+    assert [code for code, _ in wire.told] == codes
+    assert all("Starting the Jupyter server of ada" in text for _, text in wire.told)
 
 
 @pytest.mark.parametrize("spoil", ["writable", "foreign", "link", "writable above"])

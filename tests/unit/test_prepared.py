@@ -32,15 +32,19 @@ def test_startup_script_by_address_goes_beside_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("items", "step"),
+    ("said", "step"),
     [
-        ([{"namespace": "remote-runtime", "key": "step", "value": "Installing Jupyter"}], "Installing Jupyter"),
-        ([{"namespace": "remote-runtime", "key": "state", "value": "running"}], ""),
-        ([{"namespace": "other", "key": "step", "value": "x"}], ""),
-        ([], ""),
+        ({"remote-runtime/step": "Installing Jupyter", "remote-runtime/state": "running"}, "Installing Jupyter"),
+        ({"remote-runtime/step": "Ready", "remote-runtime/state": "ready"}, ""),  # of the boot before, perhaps
+        ({"remote-runtime/step": "Installing Jupyter", "remote-runtime/state": "failed"}, ""),
+        ({"remote-runtime/step": "Beginning"}, ""),
+        ({"remote-runtime/state": "running"}, ""),
+        ({"other/step": "x", "remote-runtime/state": "running"}, ""),
+        ({}, ""),
     ],
 )
-def test_step_of_the_preparation(items: list[dict[str, str]], step: str) -> None:
+def test_step_of_the_preparation(said: dict[str, str], step: str) -> None:
+    items = [dict(zip(("namespace", "key"), path.split("/"), strict=True), value=said[path]) for path in said]
     assert hostkeys.preparation_step({"queryValue": {"items": items}}) == step
     assert hostkeys.preparation_step({}) == ""
 
