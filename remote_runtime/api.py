@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -12,18 +11,19 @@ from typing import Any, Literal
 
 from remote_runtime import bootstrap, proof
 from remote_runtime._threads import Deadline
-from remote_runtime.errors import ChannelRefused, GuestError, InstanceError, PortInUse, UsageError
-from remote_runtime.events import EventSink, Notice, StepProgress, guarded, log_event, step
+from remote_runtime.errors import InstanceError, PortInUse, UsageError
+from remote_runtime.events import EventSink, Notice, guarded, log_event, step
 from remote_runtime.forward import Listener, LocalForward, listen
 from remote_runtime.kernels import LEASE_SECONDS, LONGEST_LEASE_SECONDS
 from remote_runtime.link import Link
 from remote_runtime.model import Forward, InstanceSpec, Question, Remembered, ServerInfo, ServerOptions
+from remote_runtime.preparation import Preparation
 from remote_runtime.providers import Provider, load_provider
 from remote_runtime.providers.gce.options import GceOptions
 from remote_runtime.providers.gce.spec import GceSpec
 from remote_runtime.runtime import Runtime
 from remote_runtime.settings import Settings
-from remote_runtime.ssh import Connection, TransportKind
+from remote_runtime.ssh import TransportKind
 from remote_runtime.ssh.config import lookup
 from remote_runtime.store import Store
 
@@ -33,9 +33,6 @@ RELEASE_SECONDS = 12.0
 
 DELETE_SECONDS = 300.0
 """What deleting an ephemeral machine may take."""
-
-LOOK_SECONDS = 1.0
-"""Between two looks for a Python that a startup script is to bring."""
 
 OLD_PAGES = (
     "Pages that are still open at the old URL now talk to that program, and show it the token: "
@@ -120,7 +117,7 @@ def connect(
             machine = machines.ensure(instance, deadline, on_event)
         opened.callback(lambda: machine.release(Deadline(RELEASE_SECONDS)))
         expects = machine.expects_preparation
-        prepare = _Preparation(server or ServerOptions(), known.token, new_token, expects, on_event)
+        prepare = Preparation(server or ServerOptions(), known.token, new_token, expects, on_event)
         link = opened.enter_context(
             Link(
                 instance,
@@ -141,68 +138,6 @@ def connect(
             proof.await_answer(link.server, lambda _: socket.create_connection(("127.0.0.1", listener.port)), deadline)
         store.save(_remembered(known, listener.port, link.server))
         return Runtime(machine, link, listener.port, opened.pop_all(), kernel_lease=lease)
-
-
-class _Preparation:
-    """What the Link does with each new connection, before any client's byte: the server runs, and is ours."""
-
-    def __init__(
-        self, options: ServerOptions, token: str, new_token: bool, expects: Callable[[], bool], on_event: EventSink
-    ) -> None:
-        self._options = options
-        self._token = token
-        self._new_token = new_token
-        self._expects = expects
-        self._first = True
-        self._on_event = on_event
-        self._sentinel: proof.Sentinel | None = None
-
-    def __call__(self, connection: Connection, deadline: Deadline) -> ServerInfo:
-        server = self._ensure_server(connection, deadline)
-        former, self._sentinel = self._sentinel, self._sentinel_for(server, connection, deadline)
-        if former:
-            former.close()
-        self._token = server.token
-        self._first = self._new_token = False
-        return server
-
-    def _ensure_server(self, connection: Connection, deadline: Deadline) -> ServerInfo:
-        """Have the server run; a Python that a startup script may yet install is waited for."""
-        missing = False
-        while True:
-            expects = self._expects()
-            try:
-                return bootstrap.ensure_server(
-                    connection,
-                    self._options,
-                    token=self._token,
-                    new_token=self._new_token,
-                    restart=self._first,
-                    expects_preparation=expects,
-                    on_event=self._on_event,
-                    deadline=deadline,
-                )
-            except GuestError as error:
-                if not (expects and bootstrap.python_may_come(error.code, was_missing=missing)):
-                    raise
-            if not missing:
-                missing = True
-                self._on_event(StepProgress(bootstrap.STEP, "Waiting for the VM's startup script to install Python"))
-            deadline.sooner(LOOK_SECONDS).wait(threading.Event())  # a close cancels the deadline
-            deadline.check("waiting for the VM's startup script to install Python")
-
-    def _sentinel_for(self, server: ServerInfo, connection: Connection, deadline: Deadline) -> proof.Sentinel:
-        """Have the server prove itself; one that was only just started, and can't be reached, is stopped again."""
-        try:
-            return proof.Sentinel(server, connection, deadline)
-        except ChannelRefused:
-            if self._first and not server.adopted:
-                bootstrap.stop_server(connection, deadline)
-            raise
-
-    def server_stands(self) -> bool:
-        """Whether the server that proved itself last still runs: only then may a client's byte go to its port."""
-        return self._sentinel is not None and self._sentinel.stands
 
 
 def _options(gce: GceOptions, **said: Any) -> GceOptions:

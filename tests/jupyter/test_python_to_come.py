@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from remote_runtime import api, bootstrap
+from remote_runtime import bootstrap, preparation
 from remote_runtime._threads import Deadline
 from remote_runtime.errors import GuestError, TimedOut
 from remote_runtime.events import Event, StepProgress
@@ -54,7 +54,7 @@ class Machine:
     def prepare(self, deadline: Deadline, *, looks: int) -> ServerInfo:
         """Do what a link does with its connection; a startup script is expected at the first ``looks`` of it alone."""
         expected = iter([True] * looks)
-        prepare = api._Preparation(ServerOptions(), "", False, lambda: next(expected, False), self._hear)
+        prepare = preparation.Preparation(ServerOptions(), "", False, lambda: next(expected, False), self._hear)
         return prepare(self.connection, deadline)
 
     def _hear(self, event: Event) -> None:
@@ -66,7 +66,7 @@ class Machine:
 @pytest.fixture
 def machine(start_sshd: StartSshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     """Without Python at first."""
-    monkeypatch.setattr(api, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(preparation, "LOOK_SECONDS", 0.05)
     commands = tmp_path / "commands"
     commands.mkdir()
     sshd = start_sshd(environment={"PATH": str(commands)})
@@ -111,7 +111,7 @@ def test_half_a_python_that_was_there_from_the_first_is_not_waited_for(machine: 
 def test_who_waits_keeps_to_the_deadline_and_can_be_interrupted(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, closed: bool
 ) -> None:
-    monkeypatch.setattr(api, "LOOK_SECONDS", 60.0)
+    monkeypatch.setattr(preparation, "LOOK_SECONDS", 60.0)
     deadline = Deadline(60 if closed else 2)
     closing = threading.Timer(0.2, deadline.cancel)
     machine.on_wait = closing.start if closed else machine.on_wait
