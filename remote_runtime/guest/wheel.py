@@ -35,7 +35,7 @@ Classifier: Framework :: Jupyter
 Classifier: License :: OSI Approved :: Apache Software License
 Requires-Python: >=3.8
 Requires-Dist: jupyter_server>=2
-Requires-Dist: tornado>=6.1
+Requires-Dist: tornado>=6.4
 
 Made by remote-runtime. It replaces the package of the same name, whose wire it speaks.
 """

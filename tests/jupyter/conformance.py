@@ -27,8 +27,17 @@ MARKER = "upstream(verdict, why): how upstream's package does in this test: 'sam
 PATIENCE_WITH_UPSTREAM = 1.0
 """Seconds to wait for upstream where it is known to go wrong, which it often does by saying nothing."""
 
-MODULES = ("handshake", "frames", "requests", "replies", "auth", "diagnose", "proxied", "limits")
+ONCE = "once: takes long, and hardly depends on the server's release; `make test` does not repeat it on other Pythons"
+"""The marker of the tests that only `make conformance` repeats."""
+
+WIRE = tuple(
+    f"conformance_{name}"
+    for name in ("handshake", "frames", "requests", "replies", "auth", "diagnose", "proxied", "limits")
+)
 """What there is to run with any server."""
+
+OURS = tuple(f"extension_{name}" for name in ("cors", "colab", "page", "proof", "leases"))
+"""What there is to run with ours besides."""
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
@@ -72,13 +81,16 @@ def why_upstream_fails(item: pytest.Item) -> str:
 
 
 def run_suite(
-    python: Path, scratch: Path, *, upstream: bool = False, modules: Sequence[str] = MODULES, only: str = ""
+    python: Path, scratch: Path, *, upstream: bool = False, modules: Sequence[str] = (), quick: bool = False
 ) -> dict[str, int]:
     """Run the suite with the Jupyter of another ``python``; how many tests passed, xfailed and so on.
 
-    A run that fails fails the test that calls this.  ``modules`` and ``only`` (as pytest's ``-k``) make it a part.
+    A run that fails fails the test that calls this.  ``modules`` make it a part, and so does ``quick``, which leaves
+    out what is marked ``once``.
     """
-    files = [str(Path(__file__).with_name(f"test_conformance_{module}.py")) for module in modules]
+    modules = modules or (WIRE if upstream else WIRE + OURS)
+    files = [str(Path(__file__).with_name(f"test_{module}.py")) for module in modules]
+    chosen = ["-m", "not once and not slow and not live"] if quick else []
     argv = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short", f"--basetemp={scratch}/runs"]
     environment = {
         **os.environ,
@@ -87,7 +99,7 @@ def run_suite(
     }
     environment["REMOTE_RUNTIME_TEST_EXTENSION"] = "upstream" if upstream else ""
     ran = subprocess.run(
-        [*argv, "-k", only, *files], env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2]
+        [*argv, *chosen, *files], env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[2]
     )
     if ran.returncode != 0:
         pytest.fail(f"with {python}:\n{ran.stdout[-8000:]}{ran.stderr}", pytrace=False)

@@ -12,6 +12,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import ssl
 import subprocess
 import sys
@@ -47,6 +48,7 @@ ANSWER_SECONDS = 30
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", conformance.MARKER)
+    config.addinivalue_line("markers", conformance.ONCE)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -143,13 +145,14 @@ def running_jupyter(
     extension: Path | None,
     *,
     base_url: str = "/",
-    token: str = TOKEN,
+    token: str | None = TOKEN,
     tls: ssl.SSLContext | None = None,
     python: str = PYTHON,
     **traits: Any,
 ) -> Iterator[Jupyter]:
     """A server in an empty home below ``directory``, with ``extension`` (None: without).
 
+    A ``token`` of None makes the server make one up itself, as it does for people; it is read off its output then.
     ``traits`` are further settings of ``ServerApp``; ``tls`` is how clients trust the certificate that they name.
 
     In the end its process is stopped by its id, and with it every kernel.
@@ -158,7 +161,7 @@ def running_jupyter(
     for path in (home, config, root):
         path.mkdir(mode=0o700, parents=True)
     token_file = directory / "token"
-    token_file.write_text(token)
+    token_file.write_text(token or "")
     token_file.chmod(0o600)
     port = any_port()
     settings = {
@@ -179,13 +182,14 @@ def running_jupyter(
         child = subprocess.Popen(
             [python, "-m", "jupyter_server"],
             cwd=root,
-            env=_environment(home, config, token_file, python),
+            env=_environment(home, config, None if token is None else token_file, python),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
     try:
+        token = _shown_token(log, child) if token is None else token
         jupyter = Jupyter(port, token, base_url, root, log, psutil.Process(child.pid), tls)
         await_answer(jupyter, child)
         yield jupyter
@@ -314,7 +318,6 @@ def auth_query(jupyter: Jupyter, token: str | None = None, host: str | None = No
 
     scheme = "https" if jupyter.tls else "http"
     shown = quote(jupyter.token if token is None else token, safe="")
-    shown = quote(jupyter.token if token is None else token, safe="")
     url = f"{scheme}://{host or jupyter.host}{jupyter.base_url}?token={shown}"
     return f"?min_version=0.0.7&jupyter_http_over_ws_auth_url={quote(url, safe='')}"
 
@@ -331,7 +334,7 @@ def _configuration(settings: Mapping[str, Any], extension: Path | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _environment(home: Path, config: Path, token_file: Path, python: str) -> dict[str, str]:
+def _environment(home: Path, config: Path, token_file: Path | None, python: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     own_programs = str(Path(python).parent)
     return {
@@ -339,9 +342,20 @@ def _environment(home: Path, config: Path, token_file: Path, python: str) -> dic
         "PATH": os.pathsep.join([own_programs, kept.get("PATH", os.defpath)]),
         "HOME": str(home),
         "JUPYTER_CONFIG_PATH": str(config),
-        "JUPYTER_TOKEN_FILE": str(token_file),
+        **({"JUPYTER_TOKEN_FILE": str(token_file)} if token_file else {}),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+def _shown_token(log: Path, child: subprocess.Popen[bytes]) -> str:
+    """The token in the URL that the server shows for people to paste; fail the test if it shows none in time."""
+    end = time.monotonic() + START_SECONDS
+    while child.poll() is None and time.monotonic() < end:
+        shown = re.findall(r"copy and paste[^?]*\?token=(\w+)\n", log.read_text())
+        if shown:
+            return str(shown[0])
+        time.sleep(0.05)
+    pytest.fail(f"the server shows no URL with a token:\n{log.read_text()}", pytrace=False)
 
 
 def await_answer(jupyter: Jupyter, child: subprocess.Popen[bytes], *, seconds: float = START_SECONDS) -> None:

@@ -135,6 +135,7 @@ def test_before_a_login_messages_are_small(jupyter: Jupyter, path: str, dial: Di
     assert int.from_bytes(data[:2], "big") == 1009 and is_legal(1009)
 
 
+@pytest.mark.once
 @unasked("does whatever is asked as fast as the machine can")
 @pytest.mark.parametrize("path", ["http_over_websocket", DIAGNOSE])
 def test_before_a_login_messages_are_few(jupyter: Jupyter, dial: Dial, path: str) -> None:
@@ -156,6 +157,29 @@ def talkative(tmp_path_factory: pytest.TempPathFactory, extension: Path) -> Iter
     directory = tmp_path_factory.mktemp("talkative")
     with running_jupyter(directory, extension, token="s3cret/with+signs=0123456789", log_level=10) as running:
         yield running
+
+
+@same
+def test_a_token_that_the_server_made_up_is_shown_where_it_starts(
+    tmp_path: Path, extension: Path, open_page: OpenPage
+) -> None:
+    with running_jupyter(tmp_path / "generous", extension, token=None) as jupyter:  # knows the URL by its output alone
+        banner = jupyter.logged().partition("copy and paste")[2]
+        assert f"/?token={jupyter.token}\n" in banner
+        assert open_page(jupyter).ask("GET", "/api/contents")[0] == 200
+
+
+@pytest.mark.once
+@unasked("keeps the token nowhere out of the log")
+def test_it_is_nowhere_else_in_the_log(tmp_path: Path, extension: Path) -> None:
+    with running_jupyter(tmp_path / "generous", extension, token=None) as jupyter:
+        shown = jupyter.logged().count(jupyter.token)
+        url = f"http://{jupyter.host}/?token={jupyter.token}"
+        for path in ("api/contents/none", "probe/fail"):
+            jupyter.request("GET", f"{path}?token={jupyter.token}", headers={"Referer": url})
+        logged = jupyter.logged()
+        assert "[secret]" in logged
+        assert logged.count(jupyter.token) == shown
 
 
 @deviates("logs where it connects to, token and all")

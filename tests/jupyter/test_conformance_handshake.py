@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import websocket
 
 from tests.jupyter.conformance import (
     PING,
@@ -145,7 +146,7 @@ def test_the_allowed_page_the_own_page_and_a_program_open_sockets(
 
 @same
 @pytest.mark.parametrize("path", (HTTP, DIAGNOSE))
-def test_opening_needs_no_login(start_jupyter: StartJupyter, jupyter: Jupyter, path: str, dial: Dial) -> None:
+def test_opening_needs_no_login(jupyter: Jupyter, path: str, dial: Dial) -> None:
     dial(jupyter, path)
 
 
@@ -180,6 +181,7 @@ def test_a_pattern_must_match_the_whole_origin(start_jupyter: StartJupyter, dial
     assert refused(lambda: dial(jupyter, HTTP, origin="https://a.example.evil.example")) == 403
 
 
+@pytest.mark.once
 @unasked("believes the server, for which this means all pages")
 def test_a_star_allows_no_page(start_jupyter: StartJupyter, dial: Dial) -> None:
     jupyter = start_jupyter(allow_origin="*")
@@ -272,9 +274,25 @@ def test_a_page_that_gives_no_sign_of_life_is_closed_in_the_end(start_jupyter: S
     assert code == 0 or is_legal(code)
 
 
+@unasked("sends none")
+def test_a_page_that_sends_slowly_lives(start_jupyter: StartJupyter, dial: Dial) -> None:
+    jupyter = start_jupyter(tornado_settings={"ws_ping_interval": 200, "ws_ping_timeout": 800})
+    connection = dial(jupyter, HTTP + auth_query(jupyter))
+    message = json.dumps({"message_id": 1, "method": "POST", "path": "/probe/echo", "body": "x" * 200_000})
+    frame = websocket.ABNF.create_frame(message, websocket.ABNF.OPCODE_TEXT).format()
+    piece = len(frame) // 14
+    for start in range(0, len(frame), piece):  # amid a frame no pong can be sent
+        connection.sock.sendall(frame[start : start + piece])
+        time.sleep(0.1)
+    while (answer := read_frame(connection))[0] == PING:
+        pass
+    assert json.loads(answer[1])["status"] == 200
+
+
 # -- servers that are too old
 
 
+@pytest.mark.once
 @pytest.mark.egress
 @unasked("it is made for these")
 def test_notebook_6_is_told_what_is_needed(tmp_path: Path, extension: Path, environments: Environments) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import websocket
 
-from tests.jupyter.conformance import deviates
-from tests.jupyter.conftest import Dial, Jupyter, auth_query, running_jupyter
+from tests.jupyter.conformance import CLOSE, deviates, read_frame, same
+from tests.jupyter.conftest import Dial, Jupyter, OpenPage, StartJupyter, auth_query, running_jupyter
 
 MIB = 1 << 20
 CHUNK = 65536
@@ -20,6 +20,11 @@ MOST_GROWTH = 20 * 1000 * 1000
 """Bytes by which the server may grow in any of these tests."""
 
 STALLED = 40
+
+MESSAGE_FACTOR = 7
+"""What a message takes at the most while it is read, in sizes of it: 6 if its text is ASCII, and some slack."""
+
+MOST_OF_A_MESSAGE = 128 * MIB
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +119,32 @@ def test_nothing_new_is_begun_for_a_page_that_does_not_read(fresh: Jupyter, dial
     assert written(fresh, "more-0") == 1
 
 
+def peak(jupyter: Jupyter) -> int:
+    """The most memory that the server ever had."""
+    lines = Path(f"/proc/{jupyter.process.pid}/status").read_text().splitlines()
+    (found,) = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(found) * 1024
+
+
+@deviates("closes at 10 MiB")
+def test_an_upload_takes_no_more_than_its_size_times_so_much(start_jupyter: StartJupyter, open_page: OpenPage) -> None:
+    jupyter = start_jupyter()  # its peak is to be this upload's
+    page = open_page(jupyter)
+    assert page.ask("PUT", "/probe/echo", "x")[0] == 200
+    before, size = peak(jupyter), 20 * MIB
+    assert json.loads(page.ask("PUT", "/probe/echo", "x" * size)[2])["size"] == size
+    assert size < peak(jupyter) - before < MESSAGE_FACTOR * size
+
+
+@same
+def test_a_message_beyond_the_limit_is_refused_before_it_is_read(jupyter: Jupyter, dial: Dial) -> None:
+    connection = dial(jupyter, f"http_over_websocket{auth_query(jupyter)}")
+    connection.sock.sendall(b"\x81\xff" + (MOST_OF_A_MESSAGE + 1).to_bytes(8, "big") + b"mask")
+    opcode, data = read_frame(connection)
+    assert (opcode, int.from_bytes(data[:2], "big")) == (CLOSE, 1009)
+
+
+@pytest.mark.once
 @deviates("gives up at 100 MB, and says nothing")
 def test_a_gigabyte_comes_down_without_being_kept(fresh: Jupyter, dial: Dial) -> None:
     before = memory(fresh)

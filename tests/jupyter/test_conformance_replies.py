@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.jupyter.conformance import deviates, same
+from tests.jupyter.conformance import CLOSE, deviates, read_frame, same
 from tests.jupyter.conftest import Jupyter, OpenPage
 
 
@@ -47,6 +47,41 @@ def test_a_failure_is_passed_on_as_it_is(jupyter: Jupyter, open_page: OpenPage, 
     frames = page.frames(page.send("GET", path))
     assert frames[0]["statusText"] == text
     assert b"".join(base64.b64decode(frame["data"]) for frame in frames) == jupyter.request("GET", path).body
+
+
+UNCAUGHT = "Uncaught server-side exception. Check logs for additional details."
+SILENT = "says nothing more, and lets the page wait"
+
+
+@deviates(SILENT)
+@pytest.mark.parametrize("query", ["", "?fail=1"])
+def test_an_answer_that_is_shorter_than_announced_is_a_failure(
+    jupyter: Jupyter, open_page: OpenPage, query: str
+) -> None:
+    page = open_page(jupyter)
+    (frame,) = page.frames(page.send("GET", f"/probe/short/400{query}"))
+    assert frame == {"message_id": "m1", "done": True, "status": 500, "statusText": UNCAUGHT}
+    assert page.ask("GET", "/probe/short/1000")[2] == b"x" * 1000
+    assert "before it had written as many bytes as it had announced" in jupyter.logged()
+
+
+@deviates(SILENT)
+@pytest.mark.parametrize("query", ["", "&fail=1"])
+def test_an_answer_that_breaks_off_is_not_said_to_be_done(jupyter: Jupyter, open_page: OpenPage, query: str) -> None:
+    page = open_page(jupyter)
+    event = "broken-" + query[1:5]
+    page.send("GET", f"/probe/short/400?event={event}{query}")
+    frame = json.loads(page.socket.recv())
+    assert (frame["status"], len(base64.b64decode(frame["data"])), frame["done"]) == (200, 400, False)
+    assert jupyter.request("GET", f"probe/set/{event}").status == 200
+    opcode, data = read_frame(page.socket)
+    assert (opcode, int.from_bytes(data[:2], "big")) == (CLOSE, 1011)
+
+
+@same
+def test_an_answer_to_head_announces_what_it_does_not_bring(jupyter: Jupyter, open_page: OpenPage) -> None:
+    status, headers, body = open_page(jupyter).ask("HEAD", "/probe/short/0")
+    assert (status, headers["Content-Length"], body) == (200, "1000", b"")
 
 
 @deviates("shows the last one alone")

@@ -136,6 +136,14 @@ def test_headers_about_the_handshake_itself_do_not(jupyter: Jupyter, open_page: 
     assert not [name for name in names if name.startswith(about)]
 
 
+@same
+def test_the_body_of_a_post_is_a_form_if_a_handler_wants_one(jupyter: Jupyter, open_page: OpenPage) -> None:
+    page = open_page(jupyter)
+    assert json.loads(page.ask("POST", "/probe/form", "a=1&b=2")[2]) == {"a": "1"}
+    headers = json.loads(page.ask("POST", "/probe/echo", "a=1")[2])["headers"]
+    assert ["Content-Type", "application/x-www-form-urlencoded"] in headers
+
+
 # -- large ones
 
 
@@ -213,6 +221,32 @@ def test_a_page_reads_what_it_wrote_without_waiting(jupyter: Jupyter, open_page:
         assert json.loads(page.answer(read)[2])["content"] == str(number)
 
 
+FILE = json.dumps({"type": "file", "format": "text", "content": "text"})
+
+
+@same
+def test_a_page_fills_the_directory_that_it_made_without_waiting(jupyter: Jupyter, open_page: OpenPage) -> None:
+    page = open_page(jupyter)
+    for number in range(3):
+        sent = [
+            page.send("PUT", f"/api/contents/made{number}", '{"type": "directory"}'),
+            page.send("PUT", f"/api/contents/made{number}/a.txt", FILE),
+            page.send("GET", f"/files/made{number}/a.txt?token={jupyter.token}"),
+        ]
+        assert [page.answer(message_id)[0] for message_id in sent] == [201, 201, 200]
+
+
+@same
+def test_a_page_finds_what_it_renamed_without_waiting(jupyter: Jupyter, open_page: OpenPage) -> None:
+    page = open_page(jupyter)
+    for number in range(3):
+        (jupyter.root_dir / f"old{number}").write_text("text")
+        renamed = page.send("PATCH", f"/api/contents/old{number}", json.dumps({"path": f"new{number}"}))
+        read = page.send("GET", f"/api/contents/new{number}")
+        assert (page.answer(renamed)[0], page.answer(read)[0]) == (200, 200)
+
+
+@pytest.mark.once
 @deviates("says nothing at all after 20 s")
 def test_a_request_may_take_long(jupyter: Jupyter, open_page: OpenPage, long_request: tuple[Page, str, float]) -> None:
     page, message_id, sent = long_request

@@ -47,6 +47,7 @@ def test_the_memory_of_each_kernel(jupyter: Jupyter) -> None:
     assert unwrapped(jupyter.request("GET", RESOURCES))["memory"]["kernels"] == []
 
 
+@pytest.mark.once
 def test_gpus_as_the_driver_tells(start_jupyter: StartJupyter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = tmp_path / "bin" / "nvidia-smi"
     driver.parent.mkdir()
@@ -90,6 +91,7 @@ def test_an_authorizer_has_its_say(start_jupyter: StartJupyter) -> None:
     jupyter = start_jupyter(authorizer_class="served_probe.Nobody")
     for path in (RESOURCES, BUILD_INFO, "remote-runtime", "remote-runtime/status"):
         assert jupyter.request("GET", path).status == 403
+    assert jupyter.request("POST", "remote-runtime/kernels", body=b'{"lease": 60}').status == 403
 
 
 def test_asking_is_no_activity(jupyter: Jupyter) -> None:

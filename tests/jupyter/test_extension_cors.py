@@ -144,6 +144,7 @@ def test_a_preflight_at_a_foreign_name_is_refused(jupyter: Jupyter) -> None:
     assert ask(jupyter, "OPTIONS", "/api", COLAB, token=False, Host="rebound.example").status == 403
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     "traits", [{"allow_origin": ""}, {"allow_origin": "*"}], ids=["no page is allowed", "all pages are"]
 )

@@ -77,6 +77,7 @@ def test_the_policy_lets_nothing_in_but_its_own_files(jupyter: Jupyter, path: st
     assert answer.headers["Cache-Control"] == "no-store"
 
 
+@pytest.mark.once
 def test_settings_dont_loosen_the_policy(start_jupyter: StartJupyter) -> None:
     loose = {"headers": {"Content-Security-Policy": "frame-ancestors *", "Referrer-Policy": "unsafe-url"}}
     answer = start_jupyter(tornado_settings=loose).request("GET", "remote-runtime")

@@ -36,6 +36,7 @@ def test_no_page_can_read_the_proof(jupyter: Jupyter) -> None:
         assert answer.status == (200 if method == "GET" else 405)
 
 
+@pytest.mark.once
 def test_a_server_without_a_token_has_nothing_to_prove(start_jupyter: StartJupyter) -> None:
     jupyter = start_jupyter(token="")
     assert jupyter.request("GET", f"remote-runtime/proof?nonce={NONCE}", token=False).status == 404

@@ -140,7 +140,7 @@ class Page:
             server_connection=object(),
         )
         self.dispatcher = dispatch.Dispatcher(
-            Application(HANDLERS), handshake, self.line, cookies=None, xsrf=None, log=self.log
+            Application(HANDLERS), handshake, self.line, cookies=None, xsrf=None, log=self.log, give_up=self.leave
         )
 
     def _write(self, frame: bytes) -> asyncio.Future[None]:

@@ -16,9 +16,20 @@ WRITING = frozenset({"DELETE", "PATCH", "POST", "PUT"})
 
 _OF_THE_HANDSHAKE = frozenset(
     {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "content-length", "content-type", "content-encoding"),
-        *("accept-encoding", "expect", "range"),
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "range",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
     }
 )
 """Headers that say something about the handshake alone (as all of ``Sec-WebSocket-*`` and ``If-*`` do)."""
@@ -79,13 +90,20 @@ def token_of(auth_url: str, scheme: str, host: str) -> str:
 
 
 def inner_headers(
-    handshake: Sequence[Tuple[str, str]], *, cookies: Optional[str], writing: bool, xsrf: Optional[str], size: int
+    handshake: Sequence[Tuple[str, str]],
+    *,
+    cookies: Optional[str],
+    writing: bool,
+    xsrf: Optional[str],
+    size: int,
+    form: bool = False,
 ) -> List[Tuple[str, str]]:
     """The headers of a request that came through a socket with the headers ``handshake``.
 
     The user is who opened the socket.  ``cookies`` replace those of the handshake, unless they are None.  Along with a
     ``writing`` method goes ``xsrf``, the XSRF token of the cookies, since a page elsewhere can't read it; it is safe
-    to add, as the socket's Origin was checked when it was opened.
+    to add, as the socket's Origin was checked when it was opened.  The body of a ``form`` is said to be one: a
+    page can't say what it sends, and without a word of it a handler finds no arguments there.
     """
     dropped = set(_OF_THE_HANDSHAKE)
     for name, value in handshake:
@@ -100,6 +118,8 @@ def inner_headers(
         kept.append(("X-XSRFToken", xsrf))
     if size or writing:
         kept.append(("Content-Length", str(size)))
+    if form:
+        kept.append(("Content-Type", "application/x-www-form-urlencoded"))
     return kept
 
 

@@ -34,6 +34,7 @@ UNCAUGHT = "Uncaught server-side exception. Check logs for additional details."
 
 _REQUIRED = ("message_id", "method", "path")
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64}", re.ASCII)
+_LENGTH = re.compile(r"[0-9]{1,18}", re.ASCII)
 _UNFIT_FOR_PATH = re.compile(r"[\x00-\x20\x7f]")
 _SAFE_IN_PATH = "".join(chr(code) for code in range(0x21, 0x7F))  # only what is not ASCII gets quoted
 _TRACEBACK = b"Traceback (most recent call last):"
@@ -156,6 +157,11 @@ def page_headers(headers: Iterable[Tuple[str, str]]) -> Dict[str, str]:
         if name.lower() != "set-cookie":
             found[name] = f"{found[name]},{value}" if name in found else value
     return found
+
+
+def announced(length: Optional[str]) -> int:
+    """How many bytes a ``Content-Length`` promises; none if there is none, or what says nothing."""
+    return int(length) if length and _LENGTH.fullmatch(length) else 0
 
 
 def without_traceback(body: bytes) -> bytes:

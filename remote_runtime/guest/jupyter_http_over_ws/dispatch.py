@@ -35,13 +35,18 @@ class Dispatcher:
         cookies: Optional[str],
         xsrf: Optional[str],
         log: Any,
+        give_up: Callable[[], None],
     ) -> None:
-        """``cookies`` replace those of the handshake, unless they are None; ``xsrf`` is the XSRF token among them."""
+        """``cookies`` replace those of the handshake, unless they are None; ``xsrf`` is the XSRF token among them.
+
+        ``give_up`` is called when the page has a part of an answer whose rest will not come.
+        """
         self._application = application
         self._handshake = handshake
         self._line = line
         self._xsrf = xsrf
         self._logger = log
+        self._give_up = give_up
         # The same for every request, and not cheap to find out: a tenth of the time of a small one.
         self._lasting = HTTPHeaders()
         handshaken = list(handshake.headers.get_all())
@@ -78,10 +83,12 @@ class Dispatcher:
         exchange = Exchange(
             request.message_id,
             self._line,
+            method=request.method,
             remote_ip=self._handshake.remote_ip,
             protocol=self._handshake.protocol,
             redirect=partial(self._redirected, request, redirects),
             over=ended,
+            broken=self._broken_off,
         )
         self._running.add(exchange)
         with self._answered(request, exchange):
@@ -99,11 +106,18 @@ class Dispatcher:
             host=self._handshake.host,
         )
 
+    def _broken_off(self, begun: bool) -> None:
+        self._logger.error("A handler ended before it had written as many bytes as it had announced")
+        if begun:
+            self._give_up()
+
     def _deliver(self, request: codec.Request, exchange: Exchange) -> None:
         headers = self._lasting.copy()
         writing = request.method in access.WRITING
         size = len(request.body)
-        for name, value in access.inner_headers((), cookies=None, writing=writing, xsrf=self._xsrf, size=size):
+        form = request.method == "POST" and size > 0
+        own = access.inner_headers((), cookies=None, writing=writing, xsrf=self._xsrf, size=size, form=form)
+        for name, value in own:
             headers.add(name, value)
         start_line = RequestStartLine(request.method, request.path, "HTTP/1.1")
         delegate = self._application.start_request(self._handshake.server_connection, exchange)

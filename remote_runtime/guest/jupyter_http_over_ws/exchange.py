@@ -15,7 +15,7 @@ from tornado.httputil import HTTPConnection, HTTPHeaders, ResponseStartLine
 from tornado.iostream import StreamClosedError
 
 from . import codec
-from .line import Line, fail, succeed
+from .line import Line, Make, fail, succeed
 
 HOLD_SECONDS = 0.05
 """How long data is held back for the next data or the end to come, so that the last data and the end are one frame."""
@@ -32,6 +32,8 @@ class Exchange(HTTPConnection):
     wait in the line, and the handler that awaits its ``flush()`` waits with it: there are no more of them in memory,
     unless a handler does not wait or writes them as a whole.
 
+    An answer that ends before it is as long as it said gets no last frame: a part must not be taken for the whole.
+
     Nothing here is a task: what need not wait is sent within the handler's own call.
     """
 
@@ -40,21 +42,28 @@ class Exchange(HTTPConnection):
         message_id: str,
         line: Line,
         *,
+        method: str,
         remote_ip: str,
         protocol: str,
         redirect: Callable[[ResponseStartLine, HTTPHeaders], Optional[Target]],
         over: Callable[[Optional[Target]], None],
+        broken: Callable[[bool], None],
     ) -> None:
-        """Answer ``message_id`` through ``line``.
+        """Answer ``message_id``, a request by ``method``, through ``line``.
 
         ``redirect`` says whether an answer is to be dropped and followed, ``over`` is called once: with where to, or
-        with None when the answer is sent or nobody is left to read it.
+        with None when the answer is sent or nobody is left to read it.  ``broken`` is called if the answer is shorter
+        than announced, with whether the page has a part of it already; if it has none, it gets a 500 instead.
         """
         self.context = SimpleNamespace(remote_ip=remote_ip, protocol=protocol)
         self.finished = False
         self._line = line
         self._redirect = redirect
         self._over: Optional[Callable[[Optional[Target]], None]] = over
+        self._broken = broken
+        self._bodiless = method == "HEAD"
+        self._announced = 0
+        self._written = 0
         self._loop = asyncio.get_event_loop()
         self._on_close: Optional[Callable[[], None]] = None
         self._closed = False
@@ -100,6 +109,7 @@ class Exchange(HTTPConnection):
         elif not chunk or self._target is not None:
             sent.set_result(None)
         else:
+            self._written += len(chunk)
             *before, last = codec.pieces(bytes(chunk))
             self._pieces.extend((piece, None) for piece in before)
             self._pieces.append((last, sent))
@@ -140,6 +150,8 @@ class Exchange(HTTPConnection):
     def _begin(self, start_line: ResponseStartLine, headers: HTTPHeaders) -> None:
         if start_line.code >= 500 and self.finished:
             self._clean(headers)
+        if not self._bodiless and start_line.code not in (204, 304):
+            self._announced = codec.announced(headers.get("Content-Length"))
         self._make = partial(
             codec.first_frame,
             self._message_id,
@@ -165,16 +177,29 @@ class Exchange(HTTPConnection):
                 self._close(None)
             elif self.finished:
                 self._ended = True
-                self._send(self._held, done=True)
+                self._end()
             else:
                 if self._held and self._alarm is None:
                     self._alarm = self._loop.call_later(HOLD_SECONDS, self._ring)
                 return
 
+    def _end(self) -> None:
+        """Send the last frame, but not to an answer of which something is missing."""
+        if self._written >= self._announced:
+            self._send(self._held, done=True)
+            return
+        begun = self._make is self._later
+        self._broken(begun)
+        if not begun:
+            self._put(partial(codec.error_frame, 500, codec.UNCAUGHT, self._message_id))
+
     def _send(self, data: Any, *, done: bool) -> bool:
-        """Put a frame into the line; False if it has to wait there."""
-        sent = self._line.send(partial(self._make, data, done=done))
-        self._make = self._later
+        """Put the next frame into the line; False if it has to wait there."""
+        make, self._make = partial(self._make, data, done=done), self._later
+        return self._put(make)
+
+    def _put(self, make: Make) -> bool:
+        sent = self._line.send(make)
         if sent is not None:
             self._waits = True
             sent.add_done_callback(self._sent)
@@ -218,6 +243,7 @@ class Exchange(HTTPConnection):
         clean = codec.without_traceback(body)
         if clean != body:
             headers["Content-Length"] = str(len(clean))
+            self._written = len(clean)
             for _, sent in self._pieces:
                 if sent is not None:
                     succeed(sent)

@@ -65,14 +65,24 @@ class Pace:
 
 
 class Turns:
-    """Keeps the order that matters: what a page wrote to a path is done before its next request for that path runs."""
+    """Keeps the order that matters: what a page wrote to a path is done before its next request for that path runs.
 
-    def __init__(self) -> None:
+    All of the contents are one path here: a write may make the directory of the next one, or move a file to the path
+    that is asked for next.  Nobody can tell from the paths.
+    """
+
+    def __init__(self, base_url: str = "/") -> None:
+        """``base_url`` is the server's."""
+        base = unquote(base_url).rstrip("/")
+        self._contents = base + "/api/contents"
+        self._beside = tuple(f"{base}/{name}/" for name in ("api/contents", "files", "view", "nbconvert"))
         self._last_write: Dict[str, Turn] = {}
 
     def take(self, method: str, path: str) -> Turn:
         """Queue up; to be called in the order in which the requests came."""
         key = unquote(path.partition("?")[0])
+        if key.startswith(self._beside):
+            key = self._contents
         turn = Turn(self, key, self._last_write.get(key))
         if method in WRITING:
             self._last_write[key] = turn

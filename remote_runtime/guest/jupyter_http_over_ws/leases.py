@@ -11,6 +11,7 @@ import inspect
 import time
 from typing import Any, Dict, Optional
 
+from jupyter_server.auth.decorator import authorized
 from jupyter_server.base.handlers import APIHandler
 from tornado.web import HTTPError, authenticated
 
@@ -75,19 +76,31 @@ async def _result(value: Any) -> Any:
 
 
 class LeasedKernels(APIHandler):
-    """``POST``: start a kernel on a lease, ``{"lease": seconds, "name": kernelspec}``; it answers ``{"id": ...}``."""
+    """``POST``: start a kernel on a lease, ``{"lease": seconds, "name": kernelspec}``; it answers ``{"id": ...}``.
+
+    Whoever may not start a kernel of the usual kind may not start this one either.
+    """
+
+    auth_resource = "kernels"
 
     def initialize(self, leases: Leases) -> None:
         """Called by tornado for each request."""
         self._leases = leases
 
     @authenticated
+    @authorized
     async def post(self) -> None:
         """Start it; 400 for a lease that is none."""
-        wanted = self.get_json_body() or {}
-        seconds = wanted.get("lease")
+        wanted = self.get_json_body()
+        if not isinstance(wanted, dict):
+            raise HTTPError(400, "the body must be a JSON object")
+        seconds, name = wanted.get("lease"), wanted.get("name")
+        if isinstance(seconds, bool):  # a number to Python, of one second
+            seconds = None
         if not isinstance(seconds, (int, float)) or not 0 < seconds <= LONGEST_SECONDS:
             raise HTTPError(400, "lease must be a number of seconds")
-        kernel = await self._leases.start(float(seconds), wanted.get("name"))
+        if not isinstance(name, (str, type(None))):
+            raise HTTPError(400, "name must be the name of a kernelspec")
+        kernel = await self._leases.start(float(seconds), name)
         self.set_status(201)
         await self.finish({"id": kernel})

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 from jupyter_server.base.handlers import JupyterHandler
 from tornado.routing import Rule
@@ -34,6 +34,13 @@ from .redact import redact_log
 from .resources import Resources
 from .sockets import Diagnose, HttpOverWebSocket, Socket
 
+MOST_OF_A_MESSAGE = 128 * 1024 * 1024
+"""The most bytes of one message, unless the server's own settings say something else.
+
+Tornado's default, 10 MiB, is little for a notebook and its output.  What the server takes in one request, 512 MB, is
+too much: while it is read, a message takes 6 times its size, and up to 11 times if there are emoji in it.
+"""
+
 _FRAME_MARGIN = 1024 * 1024
 """What tornado may have read of the next message when it has read one."""
 
@@ -48,9 +55,9 @@ def load(server_app: Any) -> None:
     proof_path = page + "/proof"
     proxied = base + "http_over_websocket/proxied_ws/"
 
-    redact_log(server_app.log, lambda: server_token(settings))
-    # As much in one message as in one request: tornado's own default, 10 MiB, is little for a notebook and its output.
-    settings.setdefault("websocket_max_message_size", max(server_app.max_buffer_size - _FRAME_MARGIN, _FRAME_MARGIN))
+    redact_log(server_app.log, lambda: server_token(settings), lambda: shown_urls(server_app))
+    most = max(min(server_app.max_buffer_size - _FRAME_MARGIN, MOST_OF_A_MESSAGE), _FRAME_MARGIN)
+    settings.setdefault("websocket_max_message_size", most)
     wanted = {"origins": origins}
     resources = Resources(settings.get("server_root_dir") or os.getcwd())
     leases = Leases(server_app.kernel_manager, server_app.log)
@@ -79,6 +86,13 @@ def load(server_app: Any) -> None:
 def server_token(settings: Dict[str, Any]) -> str:
     """The token of the server with these ``settings``, "" if it has none."""
     return getattr(settings.get("identity_provider"), "token", None) or ""
+
+
+def shown_urls(server_app: Any) -> List[str]:
+    """What ``server_app`` itself says of its URLs when it starts, if nobody knows the token but by that."""
+    if not getattr(server_app.identity_provider, "token_generated", False):
+        return []
+    return [getattr(server_app, name, "") for name in ("display_url", "connect_url", "public_url", "local_url")]
 
 
 class Proof(JupyterHandler):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
-from typing import Any, Awaitable, Optional, Set, Union
+from typing import Any, Awaitable, Optional, Set, Tuple, Union
 
 from jupyter_server.base.handlers import JupyterHandler
 from jupyter_server.base.websocket import WebSocketMixin
@@ -34,6 +34,9 @@ MOST_BYTES_BEFORE_LOGIN = 64 * 1024
 
 RATE_BEFORE_LOGIN = 20
 """How many messages of such a client are answered at once, and then per second."""
+
+CLOSE_BROKEN = 1011
+"""The close code for an answer of which only a part came: internal error, as RFC 6455 has it."""
 
 CLOSE_REFUSED = 4400
 """The close code for a demand that can't be met: a private one, as 400 is not legal on a WebSocket."""
@@ -106,7 +109,7 @@ class Socket(WebSocketMixin, WebSocketHandler, JupyterHandler):
 class HttpOverWebSocket(Socket):
     """Carries requests: as many at once as :data:`MOST_REQUESTS`, answered as they come."""
 
-    _refused = False
+    _closing = False
     _foreign_auth_url = False
     _cookies: Optional[str] = None
 
@@ -135,17 +138,23 @@ class HttpOverWebSocket(Socket):
         super().open(*args, **kwargs)
         self._tasks: Set[asyncio.Future[None]] = set()
         self._line = Line(self._write)
-        self._pinged_after = 0
-        self._turns = Turns()
+        self._seen_alive: Tuple[int, ...] = ()
+        self._turns = Turns(self.settings["base_url"])
         self._gate = Gate(1 if self.current_user is None else MOST_REQUESTS, MOST_BYTES)
         xsrf = self._cookies.partition("=")[2] if self._cookies else self.get_cookie("_xsrf")
         self._dispatcher = Dispatcher(
-            self.application, self.request, self._line, cookies=self._cookies, xsrf=xsrf, log=self.log
+            self.application,
+            self.request,
+            self._line,
+            cookies=self._cookies,
+            xsrf=xsrf,
+            log=self.log,
+            give_up=self._give_up,
         )
         wanted = self.wanted_version()
         reason = "" if wanted is None else versions.refusal(wanted)
         if reason:
-            self._refused = True
+            self._closing = True
             self.log.error("Rejecting connection: %s", reason)
             self.close(CLOSE_REFUSED, reason)
 
@@ -155,7 +164,7 @@ class HttpOverWebSocket(Socket):
         As long as the result is waited for no further message is read, so a page that asks faster than it reads is
         slowed down.  What need not wait is started at once, without a task of its own.
         """
-        if self._refused:
+        if self._closing:
             return None
         request = codec.decode(message)
         if isinstance(request, codec.Request) and self._foreign_auth_url:
@@ -173,12 +182,20 @@ class HttpOverWebSocket(Socket):
     def send_ping(self) -> None:
         """Ask the page for a sign of life, but not while we ourselves don't read what it answers.
 
-        A page that reads lives, too, even if it reads so slowly that its answer to our ping is not due yet.
+        A page that reads lives, too, even if it reads so slowly that its answer to our ping is not due yet; so does one
+        that sends, as it can't answer amid a message.
         """
-        if self._gate.closed or self._line.sent > self._pinged_after:
-            self._pinged_after = self._line.sent
+        alive = (self._line.sent, *self._received())
+        if self._gate.closed or alive != self._seen_alive:
+            self._seen_alive = alive
             self.last_pong = IOLoop.current().time()
         super().send_ping()
+
+    def _received(self) -> Tuple[int, int]:
+        """What changes with every byte that arrives; tornado tells nothing of a message before the whole is there."""
+        connection: Any = self.ws_connection
+        stream = getattr(connection, "stream", None)
+        return getattr(connection, "_wire_bytes_in", 0), getattr(stream, "_read_buffer_size", 0)
 
     def _let_in(self, request: Union[codec.Request, codec.Refusal]) -> bool:
         return isinstance(request, codec.Refusal) or self._gate.enter_now(request.size)
@@ -216,6 +233,11 @@ class HttpOverWebSocket(Socket):
             self._gate.leave(request.size)
 
         self._dispatcher.start(request, over)
+
+    def _give_up(self) -> None:
+        """Let the page know by the end of the socket that an answer is not whole; no frame could tell."""
+        self._closing = True
+        self.close(CLOSE_BROKEN, "An answer broke off.")
 
     def _write(self, frame: bytes) -> asyncio.Future[None]:
         """Send ``frame``; the future is done when there is room for more."""

@@ -182,6 +182,35 @@ class ReadOnly(Authorizer):
         return action == "read"
 
 
+class Form(APIHandler):
+    """Says what the field ``a`` of a form holds."""
+
+    @authenticated
+    async def post(self):
+        self.finish({"a": self.get_body_argument("a", "")})
+
+
+class Short(APIHandler):
+    """Announces 1000 bytes, writes as many as the path says, and then fails or just ends, once the event is set."""
+
+    @authenticated
+    async def get(self, size):
+        self.set_header("Content-Length", "1000")
+        self.write(b"x" * int(size))
+        await self.flush()
+        event = self.get_query_argument("event", "")
+        if event:
+            await _event(event).wait()
+        if self.get_query_argument("fail", ""):
+            raise RuntimeError("the disk is gone")
+        self.finish()
+
+    @authenticated
+    async def head(self, size):
+        self.set_header("Content-Length", "1000")
+        self.finish()
+
+
 class Cookies(APIHandler):
     """Sets cookies."""
 
@@ -221,5 +250,7 @@ def _load_jupyter_server_extension(app):
             (base + "probe/drip/(.*)", Drip),
             (base + "probe/talk", Talk),
             (base + "probe/cookies", Cookies),
+            (base + "probe/form", Form),
+            (base + "probe/short/(.*)", Short),
         ],
     )
