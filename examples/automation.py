@@ -37,6 +37,8 @@ def main() -> int:
     parser.add_argument("--user", help="the account on the VM (else: your name here)")
     parser.add_argument("--python", help="the Python on the machine that runs the code (else: the first with Jupyter)")
     asked = parser.parse_args()
+    if asked.gpu and not asked.zone:
+        parser.error("a sandbox has no GPU of its own: say in which --zone to make a VM with it")
     # So that the machine is deleted too when this program is asked to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:

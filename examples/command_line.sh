@@ -2,7 +2,10 @@
 # The command line, from nothing to a URL and back.
 #
 #     examples/command_line.sh                          a sandbox on this computer
-#     examples/command_line.sh ada@gpu.example.com      any options and names that `remote-runtime connect` takes
+#     examples/command_line.sh ada@gpu.example.com      a machine of yours
+#
+# What names a machine, and how it is reached, can be said (see "Machine" in `remote-runtime status --help`); options
+# that are connect's alone, such as --port, can not, as all of these commands get them.
 set -eu
 
 [ $# -gt 0 ] || set -- --sandbox --instance example

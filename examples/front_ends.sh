@@ -7,8 +7,14 @@ set -eu
 
 [ $# -gt 0 ] || set -- --sandbox --instance example
 
-remote-runtime connect "$@" | while read -r url; do
-    cat <<WORDS
+scratch=$(mktemp -d)
+trap 'rm -r "$scratch"' EXIT
+trap : INT # which ends connect, and then this
+mkfifo "$scratch/url"
+
+# Beside connect, whose status is then this script's: in a pipe it would be lost.
+{
+    read -r url && cat <<WORDS
 Colab        the menu beside "Connect", "Connect to a local runtime", and paste
                  $url
              Then the browser asks whether the page may reach this computer: Allow.
@@ -21,4 +27,6 @@ JupyterLab   open in a browser
 
 All of them  see the same kernels.  Whoever has this URL can run code on the machine: do not share it.
 WORDS
-done
+} <"$scratch/url" &
+
+remote-runtime connect "$@" >"$scratch/url"

@@ -24,7 +24,7 @@ variable "startup_script" {
 }
 
 variable "user" {
-  description = "The account for which Jupyter is started at boot, once it exists. null: at a user's first login."
+  description = "The account for which Jupyter is started at boot, once it exists. null: at a user's first interactive login by SSH."
   type        = string
   default     = null
 }

@@ -75,6 +75,16 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
+def ancestors(pid: int) -> list[int]:
+    """The processes above ``pid``, the nearest first."""
+    parents = dict(_parents())
+    found: list[int] = []
+    while parents.get(pid, 0) and parents[pid] not in found:
+        pid = parents[pid]
+        found.append(pid)
+    return found
+
+
 def _parents() -> list[tuple[int, int]]:
     if not os.path.exists("/proc/self/stat"):
         return _ps_parents()

@@ -6,7 +6,7 @@ import glob
 import os
 import pwd
 
-from . import console, system
+from . import console, processes, system
 from .attributes import Metadata
 from .loader import STATE, GuestFailure
 from .locks import held
@@ -21,7 +21,12 @@ USER_SECONDS = 60.0
 LOCK_SECONDS = 60.0
 HINT = (
     "Remove the startup-script from the VM's metadata too, or the next boot brings all of it back "
-    "(gcloud compute instances remove-metadata VM --keys=startup-script). Python, if it was missing, stays."
+    "(gcloud compute instances remove-metadata VM --keys=startup-script,remote-runtime-user; and user-data, if that is "
+    "how it came). Python, if it was missing, stays."
+)
+INSIDE = (
+    "remote-runtime: this runs inside a Jupyter server that it would end, and itself with it: "
+    "log in by SSH, and run it there: sudo " + system.UNINSTALL
 )
 
 
@@ -29,6 +34,9 @@ def remove(context: Context, wire: Console, _: list[str]) -> int:
     """Remove everything; 1 if something had to stay."""
     if os.geteuid() != 0:
         console.write(2, "remote-runtime: this needs root: sudo " + system.UNINSTALL)
+        return 1
+    if _inside():
+        console.write(2, INSIDE)
         return 1
     busy = "This machine's startup script is still at work"
     waiting = context.deadline.sooner(LOCK_SECONDS)
@@ -40,6 +48,31 @@ def remove(context: Context, wire: Console, _: list[str]) -> int:
     if status:
         console.write(2, "remote-runtime: not all could be removed; run it again: sudo " + system.UNINSTALL)
     return status
+
+
+def _inside() -> bool:
+    """Whether this was started in a terminal or a kernel of a server of ours, which would not live to see the end."""
+    environs = (_content("/proc/%d/environ" % pid) for pid in processes.ancestors(os.getpid()))
+    return in_unit(_content("/proc/self/cgroup")) or any(is_server(environ) for environ in environs)
+
+
+def in_unit(groups: bytes) -> bool:
+    """Whether a process is in a unit of ours: systemd ends all that is.  ``groups`` is its ``/proc/PID/cgroup``."""
+    return any(b"/remote-runtime@" in line for line in groups.splitlines())
+
+
+def is_server(environ: bytes) -> bool:
+    """Whether a process is a server of ours, by its ``/proc/PID/environ``: what it starts gets no settings of ours."""
+    name, machines = b"JUPYTER_CONFIG_PATH=", os.fsencode("/%s/machines/" % STATE)
+    return any(entry.startswith(name) and machines in entry for entry in environ.split(b"\0"))
+
+
+def _content(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read()
+    except OSError:  # it ended meanwhile, or there is no such thing here
+        return b""
 
 
 def _lock() -> str:

@@ -33,6 +33,13 @@ def test_automation_in_a_sandbox(sandboxes: SandboxProvider) -> None:
     assert sandboxes.list() == [], "it deletes what it made"
 
 
+def test_automation_asks_where_to_make_a_vm_with_a_gpu(sandboxes: SandboxProvider) -> None:
+    done = run(sys.executable, EXAMPLES / "automation.py", "--gpu", "l4")
+    assert done.returncode == 2
+    assert "--zone" in done.stderr
+    assert sandboxes.list() == []
+
+
 @pytest.mark.slow
 def test_automation_on_a_vm(cloud: Cloud) -> None:
     options = ["--zone", "us-central1-a", "--user", "ada", "--python", sys.executable]
@@ -76,7 +83,8 @@ def test_the_command_line(sandboxes: SandboxProvider) -> None:
     assert [(machine.name, machine.state) for machine in sandboxes.list()] == [("example", "stopped")]
 
 
-def test_what_to_paste_where() -> None:
+def test_what_to_paste_where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with subprocess.Popen(
         [EXAMPLES / "front_ends.sh"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as example:
@@ -94,9 +102,20 @@ def test_what_to_paste_where() -> None:
                 assert answer.status == 200
         finally:
             os.killpg(example.pid, signal.SIGINT)
-            example.wait(SECONDS)
+            status = example.wait(SECONDS)
+    assert status == 0, "Ctrl-C is its usual end"
+    assert list(tmp_path.glob("tmp.*")) == []
     for front_end in ("Colab", "VS Code", "JupyterLab"):
         assert front_end in said
+
+
+@pytest.mark.parametrize("example", ["command_line.sh", "front_ends.sh"])
+def test_what_cannot_be_connected_fails_as_connect_does(example: str) -> None:
+    """The line of words says why, and nothing is printed in place of the URL."""
+    done = run(EXAMPLES / example, "--timeout", "3", "ada@127.0.0.1:1")
+    assert done.returncode == 1
+    assert "127.0.0.1" in done.stderr
+    assert done.stdout == ""
 
 
 @pytest.mark.skipif(shutil.which("gcloud") is None, reason="gcloud is not installed (cloud.google.com/sdk)")

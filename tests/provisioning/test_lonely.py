@@ -179,7 +179,7 @@ connection.close()
 """
 
 
-def test_below_a_server_that_it_would_end_an_uninstallation_refuses(lonely: Prepared) -> None:
+def test_inside_a_server_that_it_would_end_an_uninstallation_refuses(lonely: Prepared) -> None:
     """As in a terminal of Jupyter's; here the cell of a notebook, of root for want of sudo."""
     lonely.give_jupyter()
     lonely.prepare(startup_script.render())

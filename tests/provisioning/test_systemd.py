@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 
 from remote_runtime import startup_script
+from remote_runtime.guest import remove
 from tests.gce.cloud import Cloud, Vm
-from tests.provisioning.systemd import Booted, booted, in_root, make_debian
+from tests.provisioning.systemd import CGROUPS, Booted, booted, in_root, make_debian
 from tests.provisioning.vm import until
 
 pytestmark = [pytest.mark.egress, pytest.mark.slow, pytest.mark.timeout(900)]
@@ -82,6 +83,14 @@ def fails_and_says_why(machine: Booted) -> None:
     machine.run("systemctl", "start", unit)
 
 
+def uninstalled_in_its_unit(machine: Booted) -> str:
+    """What an uninstallation says in the control group that has the server's terminals."""
+    unit = machine.run("systemctl", "show", "--property=ControlGroup", "--value", f"remote-runtime@{USER}").strip()
+    hierarchy = "/sys/fs/cgroup/systemd" if CGROUPS.is_dir() else "/sys/fs/cgroup"
+    enter = 'echo 0 >"$1/cgroup.procs" && exec /opt/remote-runtime/uninstall'
+    return machine.run("sh", "-c", enter, "sh", hierarchy + unit, check=False)
+
+
 def test_apt_locked_for_a_while_is_waited_for(debian: Path) -> None:
     """On a machine without Python, which is the only thing that apt is needed for; nothing runs it but us."""
     (debian / "startup").write_text(startup_script.render())
@@ -132,6 +141,8 @@ def test_a_reboot_brings_the_same_server_back(debian: Path, cloud: Cloud) -> Non
         until(lambda: json.loads(record.read_text())["pid"] != pid)
         assert url(machine) == STORY["url"]
         fails_and_says_why(machine)
+        assert url(machine) == STORY["url"]
+        assert uninstalled_in_its_unit(machine) == remove.INSIDE + "\n"
         assert url(machine) == STORY["url"]
         machine.run("/opt/remote-runtime/uninstall")
         units = machine.run("systemctl", "list-units", "--all", "--no-pager", "remote-runtime*")

@@ -164,7 +164,7 @@ class Prepared:
     def inventory(self) -> set[str]:
         """All files where a preparation may leave some; what belongs to the test itself left out."""
         found = self.run("find", *PLACES, "-xdev", "-not", "-path", "/tmp/.*").stdout.splitlines()
-        return {path for path in found if "/.cache" not in path}
+        return {path for path in found if not path.startswith("/root/.cache")}
 
     def executor(self, user: str, **environ: str) -> InVm:
         """What a connection of that user is to the bootstrap."""

@@ -67,6 +67,8 @@ def test_descendants_of_all_generations() -> None:
         process.stdout.readline()
         found = processes.descendants(process.pid)
         assert len(found) >= 1
+        assert process.pid in processes.ancestors(found[-1])
+        assert processes.ancestors(process.pid)[0] == os.getpid()
         assert processes.end_tree(process.pid, processes.started(process.pid), gentle=Deadline(5), hard=Deadline(5))
         assert all(processes.started(pid) == "" for pid in found)
 

@@ -13,8 +13,8 @@ from remote_runtime.cli.values import TEXT
     type=TEXT,
     per_call=True,
     metavar="NAME",
-    help="For whom a server runs from the boot on, if that user exists. Without it: for each user from the first "
-    "login on.",
+    help="For whom a server runs from the boot on, if that user exists. Without it: for whom the VM's metadata says "
+    "(remote-runtime-user), else for each user from the first login on.",
 )
 @option("--cloud-init", is_flag=True, per_call=True, help="As user data for cloud-init, which runs it at every boot.")
 @output_options
