@@ -1,6 +1,6 @@
 """What a forwarded port carries, against `ssh -N -L` and the other tools, in the same interleaved run.
 
-    .venv/bin/python -m benchmarks.dataplane                        # all, in 25 minutes
+    .venv/bin/python -m benchmarks.dataplane                        # all, in 35 minutes
     .venv/bin/python -m benchmarks.dataplane --only upload_60       # may be repeated; the other results are kept
     .venv/bin/python -m benchmarks.dataplane --list
 
@@ -69,6 +69,7 @@ def compare(figure: Figure, only: Sequence[str], rounds: int | None) -> dict[str
     began = time.monotonic()
     kinds = [kind for kind in figure.kinds if available(kind) and (not only or kind in only)]
     values: dict[str, list[dict[str, float]]] = {kind: [] for kind in kinds}
+    failed: dict[str, str] = {}
     with laboratory(figure) as make, ExitStack() as kept:
         benches = {kind: kept.enter_context(make(kind)) for kind in kinds} if figure.keeps else {}
         for number in range(rounds or figure.rounds):
@@ -80,6 +81,7 @@ def compare(figure: Figure, only: Sequence[str], rounds: int | None) -> dict[str
                 except (OSError, servers.WrongBytes) as error:
                     if kind == OURS:
                         raise
+                    failed[kind] = repr(error)
                     say(f"{kind} failed: {error!r}")  # which is no end of the comparison: its round is missing
                 else:
                     say(f"{kind:10} {_rounded(values[kind][-1])}")
@@ -87,11 +89,11 @@ def compare(figure: Figure, only: Sequence[str], rounds: int | None) -> dict[str
     return {
         "what": figure.text,
         "promises": [promise.judge(medians.get(OURS, {}), medians) for promise in figure.promises],
-        "limit": figure.limit,
         "contenders": {
             kind: {"median": _rounded(median), "all": [_rounded(row) for row in values[kind]]}
             for kind, median in medians.items()
         },
+        "failed": failed,
         "left_out": sorted(set(figure.kinds) - set(kinds)),
         "seconds": round(time.monotonic() - began),
         **describe(),

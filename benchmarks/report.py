@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.charts import Bar, bar_chart
+from benchmarks.figures import FIGURES
 from benchmarks.promises import Promise
 
 HERE = Path(__file__).parent
@@ -20,7 +21,7 @@ OURS, REFERENCE = "lean", "openssh"
 HEADER = """# Results
 
 Made by `python -m benchmarks.report` of the files in `results/`; README.md tells what each script measures and how to
-run it. Every figure says where it was taken, and when, if its file has the day; `load` is the machine's at the end of
+run it. Every section says where it was taken, and when, if its file has the day; `load` is the machine's at the end of
 the measurement, 1.0 for each busy processor. A ratio is always one of the same interleaved run.
 """
 
@@ -111,6 +112,8 @@ OTHERS: dict[str, Sequence[Single]] = {
         at_least("download, ratio to gcloud's", "ratio.download", 2),
         at_most("transfers both ways at once that hung", "ours.both.hung", 0),
     ),
+    "prepared_connect": (at_most("the first connect to a prepared VM, s", "first_connect.median", 2),),
+    "vm": (at_most("tests that failed", "failed", 0), at_least("tests that passed", "passed", 3)),
     "gce_warm_connect": (
         at_most("calls of an API", "api_calls_of_warm_connects", 0),
         at_most("more than `ssh HOST true`, s", "more_than_ssh", 1),
@@ -139,9 +142,13 @@ def dataplane(figures: Mapping[str, Any], charts: Sequence[str]) -> str:
     lines += [line for chart in charts for line in (f"![{chart}](results/{chart}.svg)", "")]
     lines += ["| figure | measured | to reach | got | reached |", "| --- | --- | --- | --- | --- |"]
     lines += [row for figure in figures.values() for row in _promised(figure)]
-    if limits := [figure for figure in figures.values() if figure["limit"] and not _reached(figure)]:
+    limits = {name: FIGURES[name].limit for name, figure in figures.items() if name in FIGURES and not _reached(figure)}
+    if any(limits.values()):
         lines += ["", "What keeps the rest from being reached:", ""]
-        lines += [f"- {figure['what']}: {figure['limit']}" for figure in limits]
+        lines += [f"- {figures[name]['what']}: {limit}" for name, limit in limits.items() if limit]
+    if failed := [(figure["what"], *one) for figure in figures.values() for one in figure.get("failed", {}).items()]:
+        lines += ["", "What was not measured, as the contender failed:", ""]
+        lines += [f"- {what}: {kind}: {error}" for what, kind, error in failed]
     lines += ["", "Medians of all contenders:", "", "| figure | contender | values |", "| --- | --- | --- |"]
     for figure in figures.values():
         for kind, contender in figure["contenders"].items():

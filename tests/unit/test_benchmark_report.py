@@ -52,28 +52,35 @@ def test_a_chart_has_a_bar_for_each_value_and_can_be_parsed() -> None:
     assert svg.findtext(f"{space}title") == "a < b & c"
 
 
-def figure(value: float, *, limit: str = "") -> dict[str, Any]:
+def figure(value: float, **more: Any) -> dict[str, Any]:
     promise = Promise("mb_per_s", at_least=1.3, against="openssh")
     medians = {"lean": {"mb_per_s": value}, "openssh": {"mb_per_s": 10.0}}
     return {
         "what": "200 MB down",
         "promises": [promise.judge(medians["lean"], medians)],
-        "limit": limit,
         "contenders": {kind: {"median": median} for kind, median in medians.items()},
         "date": "2026-01-02",
         "cpus": 2,
+        **more,
     }
 
 
 def test_the_limit_is_told_where_a_figure_is_not_reached_and_only_there() -> None:
-    missed = dataplane({"download": figure(12.0, limit="because of the line")}, [])
+    limit = FIGURES["download_60"].limit
+    assert limit
+    missed = dataplane({"download_60": figure(12.0)}, [])
     assert "| 200 MB down | MB/s, ratio to openssh | >= 1.3 | 1.2 | **no** |" in missed
-    assert "- 200 MB down: because of the line" in missed
-    reached = dataplane({"download": figure(14.0, limit="because of the line")}, [])
+    assert f"- 200 MB down: {limit}" in missed
+    reached = dataplane({"download_60": figure(14.0)}, [])
     assert "| 1.4 | yes |" in reached
-    assert "because of the line" not in reached
+    assert limit not in reached
     assert "Taken 2026-01-02, 2 processors." in reached
     assert "Taken on a day that is not known, 2 processors." in other("cuts", {"cpus": 2})
+
+
+def test_a_contender_that_failed_is_told_with_its_reason() -> None:
+    told = dataplane({"download_60": figure(14.0, failed={"sshtunnel": "TimeoutError('timed out')"})}, [])
+    assert "- 200 MB down: sshtunnel: TimeoutError('timed out')" in told
 
 
 def test_plots_show_what_was_measured() -> None:
