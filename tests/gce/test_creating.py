@@ -191,6 +191,14 @@ def once_asked(api: Cloud, do: Callable[[], None]) -> Iterator[None]:
         thread.join()
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """Have Ctrl-C raise its exception also where a shell began the tests in the background, which ignore it then."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 def interrupt() -> None:
     """Ctrl-C, for the thread that runs the tests, when it waits for the answer."""
     time.sleep(0.2)
@@ -210,6 +218,7 @@ def test_insert_that_is_done_after_the_deadline_is_deleted(
     assert api.methods.count("instances.insert") == 1
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_insert_that_is_done_after_ctrl_c_is_deleted(api: Cloud, provide: Provide) -> None:
     events: list[Event] = []
     api.inject("instances.insert", DoneLate(1.5))
@@ -229,6 +238,7 @@ def test_insert_that_may_yet_be_done_is_named(api: Cloud, provide: Provide, monk
     assert f"gcloud compute instances delete trainer --zone={A}" in notice.text
 
 
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_again_names_what_may_be_left(api: Cloud, provide: Provide, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[Event] = []
 
