@@ -10,49 +10,29 @@ temporary directory and removed at the end.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import shutil
-import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks import stand_in
 from benchmarks.environment import describe
+from benchmarks.stand_in import MACHINE, NAME, USER, ZONE
 from benchmarks.warm_connect import summary, time_command, time_connect
 from remote_runtime.providers.gce.memory import Memory
 from remote_runtime.settings import Settings
-from tests.gce.cloud import Cloud, unavailable
+from tests.gce.cloud import Cloud
 from tests.gce.runtime import give_jupyter
 
-ZONE, NAME, USER = "us-central1-a", "trainer", "ada"
-MACHINE = ["--zone", ZONE, "--instance", NAME, "--user", USER]
 GCLOUD = ["gcloud", "compute", "ssh", f"{USER}@{NAME}", f"--zone={ZONE}", "--command=true", "--quiet"]
 
 
-def main() -> None:
-    """Measure and print one JSON document."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    rounds = parser.parse_args().rounds
-    if reason := unavailable():
-        raise SystemExit(reason)
-    with tempfile.TemporaryDirectory() as directory, Cloud(Path(directory)) as cloud:
-        home = Path(directory, "home")
-        home.mkdir()
-        os.environ.update(cloud.environment(), HOME=str(home), REMOTE_RUNTIME_HOME=str(home / "ours"))
-        vm = cloud.vm(NAME, metadata={"enable-guest-attributes": "TRUE"})
-        cloud.wait_for_boot(vm)
-        give_jupyter(vm)
-        json.dump(measure(cloud, Path(directory), rounds), sys.stdout, indent=2)
-        print()
-
-
-def measure(cloud: Cloud, directory: Path, rounds: int) -> dict[str, Any]:
+def measure(cloud: Cloud, home: Path, rounds: int) -> dict[str, Any]:
     """All timings, in seconds, with what they were taken on."""
+    vm = cloud.vm(NAME, metadata={"enable-guest-attributes": "TRUE"})
+    cloud.wait_for_boot(vm)
+    give_jupyter(vm)
     cold, first = time_connect(MACHINE)
-    commands = {"ssh_true": ssh_command(directory)}
+    commands = {"ssh_true": ssh_command(home)}
     if shutil.which("gcloud"):
         commands["gcloud_compute_ssh_true"] = GCLOUD
         time_command(GCLOUD)  # makes its key, and gives it to the project
@@ -95,4 +75,4 @@ def ssh_command(directory: Path) -> list[str]:
 
 
 if __name__ == "__main__":
-    main()
+    stand_in.main(__doc__, measure)

@@ -10,43 +10,23 @@ in a temporary directory and removed at the end.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
 import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks import stand_in
 from benchmarks.environment import describe
+from benchmarks.stand_in import MACHINE, NAME, USER, ZONE
 from benchmarks.warm_connect import summary, time_connect
 from remote_runtime._threads import Deadline
 from remote_runtime.events import log_event
 from remote_runtime.providers.gce import GceOptions, GceProvider, GceSpec
 from remote_runtime.settings import Settings
-from tests.gce.cloud import Cloud, Vm, unavailable
+from tests.gce.cloud import Cloud, Vm
 
-ZONE, NAME, USER = "us-central1-a", "trainer", "ada"
-MACHINE = ["--zone", ZONE, "--instance", NAME, "--user", USER]
 SECONDS = 120.0
-
-
-def main() -> None:
-    """Measure and print one JSON document."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5, help="default: 5")
-    rounds = parser.parse_args().rounds
-    if reason := unavailable():
-        raise SystemExit(reason)
-    links = {"/opt/jupyter": Path(sys.prefix)}
-    with tempfile.TemporaryDirectory() as directory, Cloud(Path(directory), own_rights=True, links=links) as cloud:
-        home = Path(directory, "home")
-        home.mkdir()
-        os.environ.update(cloud.environment(), HOME=str(home), REMOTE_RUNTIME_HOME=str(home / "ours"))
-        json.dump(measure(cloud, home, rounds), sys.stdout, indent=2)
-        print()
 
 
 def measure(cloud: Cloud, home: Path, rounds: int) -> dict[str, Any]:
@@ -78,4 +58,4 @@ def await_ready(vm: Vm) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    stand_in.main(__doc__, measure, own_rights=True, links={"/opt/jupyter": Path(sys.prefix)})

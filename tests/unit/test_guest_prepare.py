@@ -49,20 +49,24 @@ def context(place: Path) -> Context:
     )
 
 
+def write_python(environment: Path, *lines: str) -> None:
+    """Give that environment a Python which is this shell script."""
+    python = environment / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("\n".join(["#!/bin/sh", *lines]) + "\n")
+    python.chmod(0o755)
+
+
 def plant(environment: Path) -> Path:
     """An environment whose Python says that it has Jupyter, and leaves word of who ran it; where that is."""
     word = environment.with_suffix(".word")
     word.touch()
     word.chmod(0o666)
-    python = environment / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    lines = [
-        "#!/bin/sh",
+    write_python(
+        environment,
         f"{{ id -u; id -G; grep -E 'NoNewPrivs|CapEff' /proc/self/status; env; }} >>{word}",
         f"echo {shlex.quote(json.dumps(ANSWER))}",
-    ]
-    python.write_text("\n".join(lines) + "\n")
-    python.chmod(0o755)
+    )
     package = environment / "lib" / "python3.11" / "site-packages" / "jupyter_server"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -104,20 +108,16 @@ def test_an_environment_that_not_all_can_read_is_not_everybodys(place: Path, con
 def environment(place: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """One that was built, and not finished."""
     made = place / "env" / KEY
-    (made / "bin").mkdir(parents=True)
-    (made / "lib").mkdir()
+    (made / "lib").mkdir(parents=True)
     (made / "lib" / "module.py").write_text("x = 1\n")
     (made / "lib" / "module.py").chmod(0o600)
-    python = made / "bin" / "python"
     has = plan.Found("", *ANSWER.values())
     assert parts.serves(has, prepare.UI)
-    lines = [
-        "#!/bin/sh",
+    write_python(
+        made,
         f'[ "$2" != -c ] || {{ echo {shlex.quote(json.dumps(ANSWER))}; exit; }}',
         f'exec {sys.executable} "$@"',
-    ]
-    python.write_text("\n".join(lines) + "\n")
-    python.chmod(0o755)
+    )
     monkeypatch.setattr(prepared, "ENVIRONMENTS", str(place / "env"))
     monkeypatch.setattr(parts, "environment_key", lambda ui, context: KEY)
     monkeypatch.setattr(preparation, "STATE_FILE", str(place / "preparation.json"))

@@ -80,7 +80,7 @@ def why_refused(
     cloud: Cloud, zone: str, body: Mapping[str, Any], refusal: CloudError, deadline: Deadline
 ) -> CloudError | None:
     """The error that says what this zone lacks for a VM that was refused there; None if that is not the reason."""
-    if refusal.fault.status not in (400, 404) or refusal.fault.busy:
+    if not _may_lack(refusal):
         return None
     unknown = no_zone(cloud, zone, refusal, deadline)
     if unknown:
@@ -99,13 +99,18 @@ def why_refused(
 
 def no_zone(cloud: Cloud, zone: str, refusal: CloudError, deadline: Deadline) -> UnknownZone | None:
     """The error for a zone that is none, if that is why something was refused in it."""
-    if refusal.fault.status not in (400, 404) or refusal.fault.busy:
+    if not _may_lack(refusal):
         return None
     with suppress(RemoteRuntimeError):
         names = [one["name"] for page in cloud.pages("zones", "list", deadline) for one in page.get("items") or []]
         if names and zone not in names:
             return UnknownZone(f"There is no zone {zone}", hint=_meant(zone, names), fault=refusal.fault)
     return None
+
+
+def _may_lack(refusal: CloudError) -> bool:
+    """Whether what was refused may be so because the zone, or something in it, is not there."""
+    return refusal.fault.status in (400, 404) and not refusal.fault.busy
 
 
 def _meant(zone: str, names: Sequence[str]) -> str:
